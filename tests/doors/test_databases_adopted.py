@@ -9,8 +9,8 @@ from fakes.machines import Yard, add, rows
 from fakes.owners import FakeLease, previous
 from fakes.s3 import Server
 from fakes.streams import Streamers, after
+from flyatc.config.check_sections import bucket_of
 from flyatc.config.schema import Storage
-from flyatc.config.sections import bucket_of
 from flyatc.kit.errors import RestoreRefused
 from flyatc.objects.s3 import S3Store
 

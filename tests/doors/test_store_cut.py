@@ -17,7 +17,7 @@ import pytest
 from fakes import refusals
 from fakes.faults import CONTINUE, Line, line
 from fakes.s3 import Server
-from flyatc.config.sections import bucket_of
+from flyatc.config.check_sections import bucket_of
 from flyatc.kit.types import silent
 from flyatc.objects import s3_transfer, threaded_store
 from flyatc.objects.folder import FolderStore

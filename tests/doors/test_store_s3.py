@@ -15,7 +15,7 @@ from botocore.compat import HTTPHeaders
 from fakes import refusals
 from fakes.faults import Line, line
 from fakes.s3 import Server
-from flyatc.config.sections import bucket_of
+from flyatc.config.check_sections import bucket_of
 from flyatc.kit import tasks
 from flyatc.kit.types import silent
 from flyatc.objects.s3 import S3Store

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from flyatc.config.check_sections import Bucket, bucket_of, environment_faults, url_faults
 from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Faults
 from flyatc.config.load import RealDisk
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import Storage
-from flyatc.config.sections import Bucket, bucket_of, environment_faults, url_faults
 
 KEYS = {"AWS_ACCESS_KEY_ID": "tid_x", "AWS_SECRET_ACCESS_KEY": "tsec_x"}
 FLY = {**KEYS, "AWS_ENDPOINT_URL_S3": "https://fly.storage.tigris.dev", "AWS_REGION": "auto", "BUCKET_NAME": "ours"}

@@ -21,9 +21,9 @@ from time import monotonic, time
 from typing import Literal
 
 from flyatc.admin import doctor_isolation
-from flyatc.config import sections
+from flyatc.config import check_sections
+from flyatc.config.check_sections import SCHEME
 from flyatc.config.schema import Config, Storage
-from flyatc.config.sections import SCHEME
 from flyatc.databases.litestream import client
 from flyatc.fly import api_http, environment, local_api, provision
 from flyatc.fly.api import MachinesApi
@@ -254,8 +254,8 @@ async def _examine(store: ThreadedStore, url: str, environ: Mapping[str, str]) -
     try:
         await store.open()
         yield Finding("good", "store", _lets_in(url, environ))
-        if url.startswith(sections.SCHEME):
-            yield _consistency(sections.bucket_of(url, environ))
+        if url.startswith(check_sections.SCHEME):
+            yield _consistency(check_sections.bucket_of(url, environ))
         await store.check()
         yield Finding("good", "conditions", "writes under a condition are refused when it does not hold")
         puts, gets, offset = await _measure(store)
@@ -270,13 +270,13 @@ async def _examine(store: ThreadedStore, url: str, environ: Mapping[str, str]) -
 
 
 def _lets_in(url: str, environ: Mapping[str, str]) -> str:
-    if not url.startswith(sections.SCHEME):
+    if not url.startswith(check_sections.SCHEME):
         return f"{url} can be written"
-    place = sections.bucket_of(url, environ)
+    place = check_sections.bucket_of(url, environ)
     return f"the bucket {place.name} at {place.place} lets us in"
 
 
-def _consistency(place: sections.Bucket) -> Finding:
+def _consistency(place: check_sections.Bucket) -> Finding:
     if not place.on_tigris:
         text = "taken to be strong, as Amazon's: every later read sees a write"
         return Finding("good", "consistency", text)

@@ -27,7 +27,7 @@ from flyatc.admin.users_steps import (
     Unmark,
     Wake,
 )
-from flyatc.config import sections
+from flyatc.config import check_sections
 from flyatc.config.schema import Config
 from flyatc.fly import provision
 from flyatc.fly.api import MachinesApi
@@ -61,7 +61,7 @@ class Records:
                 return await self.of_machine(one.id, user)
             except FlyatcError as error:
                 why = f"machine {one.id} does not list the owners: {error}"
-        if self.config.storage.url.startswith(sections.SCHEME):
+        if self.config.storage.url.startswith(check_sections.SCHEME):
             return await self._of_store(user)
         raise FlyatcError(why)
 

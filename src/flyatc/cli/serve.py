@@ -29,8 +29,8 @@ def serve(config_path: Path | None, user: str | None, insecure: bool) -> int:
     reads the configuration again.
     """
     from flyatc import daemon
+    from flyatc.config.check_sections import INSECURE
     from flyatc.config.schema import USER_VARIABLE
-    from flyatc.config.sections import INSECURE
 
     if user is not None:
         os.environ[USER_VARIABLE] = user  # apps may read it too

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import database_names, merge, name_rules, private_paths, sections
+from flyatc.config import check_sections, database_names, merge, name_rules, private_paths
 from flyatc.config.errors import Faults, Key
 from flyatc.config.merge import Context, Disk
 from flyatc.config.schema import ANYONE, USER_VARIABLE, App, Config, Pattern, Pin, Server, Tenant, make_tenant
@@ -31,7 +31,7 @@ def resolve(
     the apps' settings may name, if not ``environ``. ``thorough``: also check what config.programs
     describes. The result is only valid if ``faults`` is empty."""
     context = Context(path.parent, environ, disk, faults, environ if variables is None else variables, thorough)
-    server = sections.server(file.server, context)
+    server = check_sections.server(file.server, context)
     app = merge.lay(App(), file.app, ("app",), context)
     tenants: dict[str, Tenant] = {}
     users = file.users
@@ -54,16 +54,16 @@ def resolve(
     config = Config(
         path=path,
         server=server,
-        storage=sections.storage(file.storage, server.data, context),
+        storage=check_sections.storage(file.storage, server.data, context),
         limits=file.limits,
         cache=file.cache,
         machine_idle=file.machine_idle,
-        fly=sections.fly(file.fly, context),
-        replay=sections.replay(file.replay, context),
+        fly=check_sections.fly(file.fly, context),
+        replay=check_sections.replay(file.replay, context),
         log=file.log,
         dashboard=None
         if alone
-        else sections.dashboard(file.dashboard, server, users, partial(_matches, pattern), context),
+        else check_sections.dashboard(file.dashboard, server, users, partial(_matches, pattern), context),
         pages=app.pages,
         tenants=tenants,
         pattern=pattern,
@@ -168,9 +168,9 @@ def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
 
 
 def _matches(pattern: Pattern | None, user: str) -> bool:
-    from flyatc.config import user_pattern  # most configurations have none
+    from flyatc.config import linear_regex  # most configurations have none
 
-    return pattern is not None and user_pattern.compiled(pattern.match).matches(user)
+    return pattern is not None and linear_regex.compiled(pattern.match).matches(user)
 
 
 def _pattern(entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], context: Context) -> Pattern | None:
@@ -182,11 +182,11 @@ def _pattern(entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...
                 key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'"
             )
         return None
-    from flyatc.config import user_pattern  # most configurations have none
+    from flyatc.config import linear_regex  # most configurations have none
 
     try:
-        user_pattern.compiled(match)
-    except user_pattern.PatternError as error:
+        linear_regex.compiled(match)
+    except linear_regex.PatternError as error:
         context.faults.add(key, f"{match!r} cannot be used: {error}")
         return None
     of_all, provision = merge.lay(app, entry, ("users", ANYONE), context), entry is not None and entry.provision is True

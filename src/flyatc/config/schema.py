@@ -215,7 +215,7 @@ class Tenant(Struct, frozen=True, kw_only=True):
 class Pattern(Struct, frozen=True, kw_only=True):
     """The entry '*': users who are not listed."""
 
-    match: str  # see config.user_pattern
+    match: str  # see config.linear_regex
     app: App
     tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) if the user is the tenant
     provision: bool = False  # on Fly: a user without a machine gets one
@@ -271,9 +271,9 @@ class Config(Struct, frozen=True, kw_only=True):
         """Return whether '*' matches the user. Invalid names never match."""
         if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
             return False
-        from flyatc.config import user_pattern  # most configurations have none
+        from flyatc.config import linear_regex  # most configurations have none
 
-        return user_pattern.compiled(self.pattern.match).matches(user)
+        return linear_regex.compiled(self.pattern.match).matches(user)
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Return the tenant with this folder or store key, even if it is no longer configured: its data remains."""

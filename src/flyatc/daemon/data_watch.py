@@ -16,9 +16,9 @@ from time import time
 from flyatc.config import database_names
 from flyatc.config.schema import Tenant
 from flyatc.databases import database_patterns, find_databases
+from flyatc.databases.databases_in_use import HeldDatabases
 from flyatc.databases.decisions import alarms
 from flyatc.databases.find_databases import FolderScan, Identity
-from flyatc.databases.held_databases import HeldDatabases
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log

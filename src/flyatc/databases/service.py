@@ -13,9 +13,9 @@ from flyatc.databases.app_files import facade, opening
 from flyatc.databases.app_files.folder import SavedFolder
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
+from flyatc.databases.databases_in_use import Held, HeldDatabases
 from flyatc.databases.decisions import inventory
 from flyatc.databases.decisions.version_choice import Choice
-from flyatc.databases.held_databases import Held, HeldDatabases
 from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.litestream.replica_restore import newest
 from flyatc.databases.litestream.replication import Replication

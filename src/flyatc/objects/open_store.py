@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from flyatc.config import sections
+from flyatc.config import check_sections
 from flyatc.config.schema import Storage
 from flyatc.kit import tasks, timing
 from flyatc.kit.errors import OwnershipUnknown
@@ -28,8 +28,8 @@ def store_of(
     ``hurried``: seconds for one call on S3, without retries: see S3Store. ``log``: for calls that are given up."""
     if storage.mode == "none":
         return None
-    if storage.url.startswith(sections.SCHEME):
-        return S3Store(sections.bucket_of(storage.url, environ), environ, hurried=hurried, log=log)
+    if storage.url.startswith(check_sections.SCHEME):
+        return S3Store(check_sections.bucket_of(storage.url, environ), environ, hurried=hurried, log=log)
     return FolderStore(Path(storage.url.removeprefix("file:")), hurried=hurried is not None, log=log)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from flyatc.config.sections import Bucket
+from flyatc.config.check_sections import Bucket
 from flyatc.kit.threads import Tick
 from flyatc.objects.s3_client import READ_SECONDS, Clients, response_date, translate_errors
 from flyatc.objects.s3_transfer import PART, Transfers

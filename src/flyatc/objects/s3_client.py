@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NoReturn, TypedDict
 
-from flyatc.config import sections as places
-from flyatc.config.sections import Bucket
+from flyatc.config import check_sections as places
+from flyatc.config.check_sections import Bucket
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:

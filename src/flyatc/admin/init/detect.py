@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flyatc.admin.init import django, links, node, php, procfile, python, rails
+from flyatc.admin.init import django, node, php, procfile, python, rails, rooted_links
 from flyatc.admin.init.facts import Facts
 from flyatc.admin.init.plan import Plan, replace
 
@@ -23,7 +23,7 @@ def plan(facts: Facts) -> Plan | None:
     found = next((one for kind in KINDS if (one := kind(facts)) is not None), None)
     if found is None:
         return None
-    changes = [*found.changes, *links.ignored(facts)]
+    changes = [*found.changes, *rooted_links.ignored(facts)]
     files = list(dict.fromkeys(one.file for one in changes))
     changes.sort(key=lambda one: (files.index(one.file), one.line or 0))
-    return replace(found, changes=tuple(changes), warnings=(*found.warnings, *links.rooted(facts)))
+    return replace(found, changes=tuple(changes), warnings=(*found.warnings, *rooted_links.rooted(facts)))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from flyatc.config import sections
+from flyatc.config import check_sections
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases.decisions import version_choice
 from flyatc.databases.decisions.version_choice import Picked, SavedVersion
@@ -130,7 +130,7 @@ class Addresses:
 
     @property
     def in_bucket(self) -> bool:
-        return self._storage.url.startswith(sections.SCHEME)
+        return self._storage.url.startswith(check_sections.SCHEME)
 
     def of_line(self, tenant: Tenant, database: str, line: int, renewal: int = 0) -> str:
         return self.of_key(f"{prefix(tenant, database)}{folder(line, renewal)}")
@@ -141,9 +141,9 @@ class Addresses:
 
     def of_url(self, url: str, *, prefixed: str = "") -> str:
         """Return litestream's form: ``s3://bucket/path`` with region and endpoint, or ``file://``."""
-        if not url.startswith(sections.SCHEME):
+        if not url.startswith(check_sections.SCHEME):
             return f"file://{url.removeprefix('file:')}"
-        there = sections.bucket_of(self._storage.url if prefixed else url, self._environ)
+        there = check_sections.bucket_of(self._storage.url if prefixed else url, self._environ)
         path = f"{there.prefix}{prefixed}".rstrip("/")
         query = {"region": there.region}
         if there.endpoint is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from flyatc.config import sections
+from flyatc.config import check_sections
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import disk_space, local_files, sqlite
 from flyatc.databases.database import Database
@@ -188,7 +188,7 @@ async def find(tenant: Tenant, database: str, context: LitestreamContext) -> str
     if place.startswith(FILE):
         there = await context.tools.quick.run(partial(_holds_files, Path(place.removeprefix(FILE))))
         return context.addresses.of_url(place) if there else None
-    if place.startswith(sections.SCHEME):
+    if place.startswith(check_sections.SCHEME):
         return context.addresses.of_url(place) if await _bucket_has(place, context) else None
     key = place.strip("/")
     return context.addresses.of_key(key) if await context.store.list(f"{key}/") else None
@@ -196,8 +196,8 @@ async def find(tenant: Tenant, database: str, context: LitestreamContext) -> str
 
 async def _bucket_has(url: str, context: LitestreamContext) -> bool:
     """Return whether it has objects. It may be another bucket than ours, with the same credentials."""
-    there = sections.bucket_of(url, context.environ)
-    store = store_of(structs.replace(context.storage, url=f"{sections.SCHEME}{there.name}"), context.environ)
+    there = check_sections.bucket_of(url, context.environ)
+    store = store_of(structs.replace(context.storage, url=f"{check_sections.SCHEME}{there.name}"), context.environ)
     assert store is not None, "the mode is litestream"
     with contextlib.closing(store):
         await store.open()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config.user_pattern import MOST_POSITIONS, PatternError, compiled
+from flyatc.config.linear_regex import MOST_POSITIONS, PatternError, compiled
 
 _atoms = st.sampled_from(
     ["a", "b", "0", "-", "_", ".", r"\d", r"\w", r"\D", r"\-", "[a-c]", "[^a]", "[-a]", "[]a]", r"[\d_]", "A", "/", "}"]
