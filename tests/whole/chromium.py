@@ -46,6 +46,9 @@ class Way:
     keyboard: bool = False
     scripts: bool = True
 
+    def __str__(self) -> str:
+        return self.size + "-keyboard" * self.keyboard + "-no-scripts" * (not self.scripts)
+
 
 class Chromium:
     """One browser. ``origin``: what the addresses begin with."""
@@ -170,7 +173,7 @@ class Chromium:
     def screenshot(self, name: str) -> Path:
         """Keep a picture of what can be seen now."""
         SCREENSHOTS.mkdir(exist_ok=True)
-        path = SCREENSHOTS / f"{name}-{self.way.size}.png"
+        path = SCREENSHOTS / f"{name}-{self.way}.png"
         assert self.driver.save_screenshot(str(path))
         return path
 
