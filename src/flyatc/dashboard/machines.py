@@ -23,8 +23,8 @@ from flyatc.fly.api_types import ApiError
 from flyatc.fly.dns_client import Dns
 from flyatc.kit import tasks
 from flyatc.kit.async_cache import AsyncCache
-from flyatc.kit.errors import FlyatcError, OwnershipUnknown
-from flyatc.objects.store import ObjectStore, StoreUnavailable
+from flyatc.kit.errors import FlyatcError
+from flyatc.objects.store import ObjectStore
 from flyatc.ownership import acquire, record
 from flyatc.ownership.rules import Rules, Terms
 from flyatc.routing import request_signature
@@ -154,10 +154,10 @@ class Machines:
             async with asyncio.timeout(STORE_SECONDS):
                 found.sessions = await _sessions(store, config)
                 found.owners = await store_access.read_owners(config, self._environ, store, users[:MOST_OWNERS])
-        except (StoreUnavailable, OwnershipUnknown) as error:
-            found.notes.append(f"The records in the store are missing: {error}.")
         except TimeoutError:
             found.notes.append(f"The records in the store are missing: no answer within {STORE_SECONDS:g} s.")
+        except (FlyatcError, OSError) as error:
+            found.notes.append(f"The records in the store are missing: {error}.")
         return found
 
 

@@ -37,17 +37,20 @@ class StorePages:
         )  # fmt: skip
 
     async def _orphans(self) -> tuple[list[Orphan], str]:
-        """The orphans, newest first; and why those of the store are missing, or nothing."""
+        """The orphans, newest first; and why some are missing, or nothing."""
         config, store, why = self._site.config(), self._site.store, ""
-        if store is not None:
-            try:
-                async with asyncio.timeout(LIST_SECONDS):
-                    return _newest(await store_access.orphans_in(config, store, None)), ""
-            except StoreUnavailable as error:
-                why = str(error)
-            except TimeoutError:
-                why = f"the store has not listed them within {LIST_SECONDS:g} s"
-        return _newest(await store_access.orphans_in(config, None, None)), why
+        try:
+            if store is not None:
+                try:
+                    async with asyncio.timeout(LIST_SECONDS):
+                        return _newest(await store_access.orphans_in(config, store, None)), ""
+                except StoreUnavailable as error:
+                    why = f"Those in the store are not shown: {error}."
+                except TimeoutError:
+                    why = f"Those in the store are not shown: it has not listed them within {LIST_SECONDS:g} s."
+            return _newest(await store_access.orphans_in(config, None, None)), why
+        except OSError as error:
+            return [], f"The data folder cannot be read: {error.strerror}."
 
     async def restore(self, request: web.Request) -> web.StreamResponse:
         """Put an orphan in the place of a database, after a question."""
@@ -73,7 +76,7 @@ class StorePages:
             return " ".join([f"{database} of {address} is what was set aside as {name}.", *notes])
 
         job = site.jobs.start(f"Restore {database} of {address}", site.url("store"), work)
-        site.audit(request, "orphan restored", tenant=address, database=database, orphan=name)
+        site.audit(request, "orphan to be restored", tenant=address, database=database, orphan=name)
         return pages.redirect(request, site.url(f"jobs/{job.id}"))
 
     async def verify(self, request: web.Request) -> web.StreamResponse:
