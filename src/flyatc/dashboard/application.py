@@ -25,7 +25,7 @@ from flyatc.dashboard import (
     jobs_page,
     login,
     maintenance_page,
-    overview,
+    overview_page,
     pages,
     store_page,
     tenant_log,
@@ -44,8 +44,8 @@ MOST_COOKIES = 200  # of one name, which are tried; a browser keeps no more of o
 LONGEST_QUERY = 8192  # characters
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
 MODULES = (
-    login, overview, tenant_page, tenant_versions, tenant_log, users_page, config_page, maintenance_page, store_page,
-    cost_page, jobs_page,
+    login, overview_page, tenant_page, tenant_versions, tenant_log, users_page, config_page, maintenance_page,
+    store_page, cost_page, jobs_page,
 )  # fmt: skip
 
 _HEADERS = {
