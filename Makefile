@@ -18,9 +18,9 @@ serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
 # The tests start hundreds of daemons: bytecode is written even if the environment forbids it. They wait twice as long as
-# they compute, hence three workers more than there are cores. tests/distribution.py says what each worker gets.
+# they compute, hence four workers more than there are cores. tests/distribution.py says what each worker gets.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
-WORKERS = -n $$(($$(nproc) + 3))
+WORKERS = -n $$(($$(nproc) + 4))
 
 test: .venv/.dev
 	@$(MAKE) --no-print-directory -j2 check compile-tests

@@ -236,8 +236,21 @@ class Rows:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120  # pathlib costs 5 ms of the start
         self._lock = _thread.allocate_lock()
         self._db = _sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._switch_to_wal(_sqlite3.OperationalError)
         self._db.execute("CREATE TABLE IF NOT EXISTS rows (n INTEGER PRIMARY KEY, at REAL)")
+
+    def _switch_to_wal(self, locked: type[Exception]) -> None:
+        """Another process may switch at the same time: SQLite refuses one of both at once, whatever the time-out."""
+        until = time.monotonic() + 10
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except locked:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)  # noqa: TID251 - no event says when the lock is gone
+            else:
+                return
 
     def add(self) -> int:
         with self._lock:
