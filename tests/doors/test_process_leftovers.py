@@ -1,5 +1,6 @@
 """Children which outlived their daemon, found by their records and ended; and no other process."""
 
+import asyncio
 import io
 import json
 import os
@@ -143,6 +144,8 @@ async def test_a_run_that_was_not_on_record_yet_is_found_by_its_mark(tmp_path: P
     note = child_records.Start(boot=proc.boot(), tenant="u", mark="cafe", cgroup="")
     with subprocess.Popen(["sleep", "600"], env=environ, start_new_session=True) as app:
         (folder / "cafe.start").write_bytes(msgspec.json.encode(note))
+        while b"cafe" not in Path(f"/proc/{app.pid}/environ").read_bytes():
+            await asyncio.sleep(0.001)  # Popen returns amid execve(2), when it is still empty
         await end_leftovers(tmp_path, log)
         assert app.wait(20) == -signal.SIGTERM
     assert on_record(tmp_path) == []
