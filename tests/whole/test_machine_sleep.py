@@ -39,6 +39,7 @@ def add(sim: Sim, machine: str) -> int:
 
 
 def test_it_is_suspended_by_itself_and_wakes_with_what_it_had_and_with_what_others_wrote_meanwhile(sim: Sim) -> None:
+    until(sim, "m1", "suspended")  # a request that comes just when it falls asleep waits until it is woken
     assert add(sim, "m1") == 1
     eventually(lambda: sim.reported("m1", "user released"), WAIT, "the end of the app")
     until(sim, "m1", "suspended")
@@ -55,6 +56,7 @@ def test_it_is_suspended_by_itself_and_wakes_with_what_it_had_and_with_what_othe
 
 
 def test_what_is_not_saved_and_a_platform_which_refuses_keep_it_awake(sim: Sim) -> None:
+    until(sim, "m2", "suspended")
     add(sim, "m2")
     with evidence.moved_away(sim.folder / "shared", b""):
         before = len(sim.reported("m2", "asks Fly"))
