@@ -27,7 +27,7 @@ def test_databases_are_restored_before_the_app_starts(start: StartDaemon) -> Non
     shutil.rmtree(daemon.folder / "data")
     daemon.start()
     assert daemon.get("/ann/one/count").json["count"] == 3
-    assert len(daemon.reported("restored", tenant="ann/one")) == 3
+    eventually(lambda: len(daemon.reported("restored", tenant="ann/one")) == 3, what="the third line")
 
 
 def test_a_running_app_is_saved_at_intervals_when_something_changed(start: StartDaemon) -> None:
