@@ -21,7 +21,6 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_stacks.py",
     "test_cache_suite.py",
     "test_users.py",
-    "test_dashboard_chromium.py",
     "test_many_machines.py",
     "test_files.py",
     "test_lease_end.py",

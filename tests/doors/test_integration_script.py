@@ -122,26 +122,24 @@ def test_a_node_from_elsewhere_gets_its_modules_from_npm(machine: Machine) -> No
     assert calls[-1] == "make test"
 
 
-def test_the_tests_of_caches_are_installed_by_npm_as_their_lock_says(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("suite", "npm ci --silent --prefix tests/cache_suite"),
+        ("axe", "npm ci --silent --no-audit --no-fund --prefix tests/accessibility"),
+    ],
+)
+def test_the_tests_of_caches_and_axe_are_installed_by_npm_as_their_locks_say(
+    machine: Machine, missing: str, command: str
+) -> None:
     (machine.programs / "mkdir").symlink_to(shutil.which("mkdir") or "")
     for name in ("apt-get", "puma", "dig", "python3", "node"):
         machine.put(name)
     machine.has_npm_packages()
-    machine.suite.rmdir()
-    machine.put("npm", f"mkdir -p {machine.suite}")
-    assert [call for call in machine.run() if call.startswith("npm")] == ["npm ci --silent --prefix tests/cache_suite"]
-    assert machine.said == ""
-
-
-def test_axe_is_installed_by_npm_as_its_lock_says(machine: Machine) -> None:
-    (machine.programs / "mkdir").symlink_to(shutil.which("mkdir") or "")
-    for name in ("apt-get", "puma", "dig", "python3", "node"):
-        machine.put(name)
-    machine.has_npm_packages()
-    machine.axe.rmdir()
-    machine.put("npm", f"mkdir -p {machine.axe}")
-    (call,) = [call for call in machine.run() if call.startswith("npm")]
-    assert call == "npm ci --silent --no-audit --no-fund --prefix tests/accessibility"
+    place: Path = getattr(machine, missing)
+    place.rmdir()
+    machine.put("npm", f"mkdir -p {place}")
+    assert [call for call in machine.run() if call.startswith("npm")] == [command]
     assert machine.said == ""
 
 

@@ -77,7 +77,7 @@ class ConfigFile:
     def check(self, text: str, *, thorough: bool = False) -> Config:
         """Return what the daemon would make of the text. ``thorough``: also refuse what only ``flyatc check`` reports.
         Raises ConfigError with all faults."""
-        return load.load_text(text, self.path, self._environ, thorough=thorough)
+        return load.load(self.path, self._environ, thorough=thorough, text=text)
 
     # --- saving ---
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from flyatc.cli import common, output
-from flyatc.cli.databases import Time
+from flyatc.cli.databases import Time, chosen_version
 from flyatc.control.client import Client
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
@@ -28,9 +28,7 @@ def copy(tenant: str, database: str, file: Path, daemon: Client, **choice: str |
     Without an option it is the newest content, also while the app changes it. Nothing else is changed, and the app goes
     on. Folders of files are not copied.
     """
-    chosen = {name: str(value) for name, value in choice.items() if value is not None}
-    if len(chosen) > 1:
-        raise click.UsageError("--version, --at and --orphan: one of them at most")
+    chosen = {name: str(value) for name, value in chosen_version(choice).items()}
     wanted = common.asked(daemon, tenant)
     if file.exists():
         raise click.UsageError(f"{file} exists already")

@@ -88,9 +88,7 @@ def restore(
 
     A running app is stopped first and started after. What is replaced stays in the store's history.
     """
-    chosen = {name: value for name, value in choice.items() if value is not None}
-    if len(chosen) > 1:
-        raise click.UsageError("--version, --at and --orphan: one of them at most")
+    chosen = chosen_version(choice)
     wanted = common.asked(daemon, tenant)
     if not only_list:
         if not (yes or _agreed(wanted, database, chosen)):
@@ -101,6 +99,14 @@ def restore(
     history = ask(daemon, wanted, database)
     print_history(history if only_list else current(history), as_json=as_json)
     return 0
+
+
+def chosen_version(options: Mapping[str, str | float | None]) -> dict[str, str | float]:
+    """Return the one of --version, --at and --orphan that was given, or none. Raises UsageError."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if len(chosen) > 1:
+        raise click.UsageError("--version, --at and --orphan: one of them at most")
+    return chosen
 
 
 def _agreed(address: str, database: str | None, chosen: Mapping[str, str | float]) -> bool:

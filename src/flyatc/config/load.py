@@ -23,24 +23,12 @@ def load(
     *,
     starts_apps: bool = True,
     thorough: bool = False,
+    text: str | None = None,
 ) -> Config:
     """Load the file. ``alone``: the command of the only app (resolve.resolve). ``starts_apps`` False: the variables of
     the apps may be missing, as in a second terminal. ``thorough``: also check what config.programs
-    describes. Raises ConfigError with all faults."""
-    return load_text(read(path), path, environ, alone, starts_apps=starts_apps, thorough=thorough)
-
-
-def load_text(
-    text: str,
-    path: Path,
-    environ: Mapping[str, str],
-    alone: Sequence[str] = (),
-    *,
-    starts_apps: bool = True,
-    thorough: bool = False,
-) -> Config:
-    """As ``load``, with a text which may be in the file later."""
-    root = compose(text, str(path))
+    describes. ``text``: in place of what is in the file. Raises ConfigError with all faults."""
+    root = compose(read(path) if text is None else text, str(path))
     faults = Faults(str(path), root)
     variables = environ if starts_apps else _Everything()
     config = resolve(

@@ -1,11 +1,9 @@
 """Metrics in Prometheus' text format. The client library is imported at the first scrape: few daemons see one."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ from msgspec import Struct
 
 from flyatc.control.types import Overview
 from flyatc.observe.counters import Counters
+from flyatc.process import measure_work
 from flyatc.tenants.state import State, Status
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ async def scrape(overview: Overview, counters: Counters) -> bytes:
         | {"sent_bytes": counters.sent_bytes},
         cache=dict(counters.cache),
         now=time(),
-        resident=_resident(),
+        resident=measure_work.resident_of_this_process(),
     )
     return await asyncio.to_thread(render, reading)
 
@@ -174,8 +173,3 @@ def _gauge(name: str, text: str, samples: Samples, *labels: str) -> "Metric":
 
 def _save_age(one: Status, now: float) -> float | None:
     return None if one.saved_at is None else max(0.0, now - datetime.fromisoformat(one.saved_at).timestamp())
-
-
-def _resident() -> int:
-    """Bytes; proc(5), /proc/pid/statm: the second number, in pages."""
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")

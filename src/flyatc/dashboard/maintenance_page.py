@@ -104,7 +104,7 @@ class _Page:
         return fields, address
 
     async def _there(self, request: web.Request, address: str | None) -> web.Response | None:
-        return None if address is None else await elsewhere(self._site, request, address.partition("/")[0])
+        return None if address is None else await elsewhere(self._site, request, address)
 
     def _back(self, request: web.Request, fields: dict[str, str], notice: str) -> web.Response:
         return pages.redirect(request, self._site.inside(fields.get("back", "")) or self._site.url(PATH), notice)

@@ -1,6 +1,5 @@
 """The first page: what needs attention, the machines, what runs. ``problems`` decides, and is pure."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from flyatc.dashboard.live import live
 from flyatc.dashboard.machines import Found
 from flyatc.dashboard.site import Site
 from flyatc.kit.async_cache import AsyncCache
+from flyatc.process import measure_work
 from flyatc.tenants.state import INACTIVE_STATES, State, Status
 
 SHOWN = 50  # tenants, and problems
@@ -101,7 +101,7 @@ def of_orphans(orphans: list[Orphan] | None) -> Iterator[Problem]:
 def memory() -> int:
     """Return the bytes that the daemon uses; 0: unknown."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return measure_work.resident_of_this_process()
     except (OSError, ValueError, IndexError):
         return 0
 

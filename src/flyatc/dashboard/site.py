@@ -38,8 +38,8 @@ _NO_USER = "-"  # of a replay to a machine
 
 class Site:
     """``config``: returns the present configuration; ``machine``: this one, on Fly; ``placement``: finds the machine of
-    a user, on Fly; ``activity``: the measurements of tenants (daemon.activity); ``replays``: writes headers for Fly
-    Proxy, on Fly; ``machines``: all of the app; ``records``: of child processes, as a verification starts some."""
+    a user, on Fly; ``replays``: writes headers for Fly Proxy, on Fly; ``machines``: all of the app; ``records``: of
+    child processes, as a verification starts some."""
 
     def __init__(
         self,
@@ -50,10 +50,9 @@ class Site:
         environ: Mapping[str, str],
         machine: Machine | None = None,
         placement: Places | None = None,
-        activity: Any = None,
     ) -> None:
         self.operations, self.config, self.log = operations, config, log
-        self.environ, self.machine, self.placement, self.activity = environ, machine, placement, activity
+        self.environ, self.machine, self.placement = environ, machine, placement
         self.replays: Replays | None = None
         self.machines: Machines | None = None
         self.store: ObjectStore | None = None
@@ -146,10 +145,11 @@ def equal(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))
 
 
-async def elsewhere(site: Site, request: web.Request, user: str) -> web.Response | None:
-    """Return the response that has Fly Proxy send a request about a user to the user's machine; None: it is this one,
-    or no machine is known. As a client's request would, it may make the machine of a newcomer. Raises FlyatcError: the
-    machine is known, and cannot be reached."""
+async def elsewhere(site: Site, request: web.Request, address: str) -> web.Response | None:
+    """Return the response that has Fly Proxy send a request about a tenant or a user to the user's machine; None: it is
+    this one, or no machine is known. As a client's request would, it may make the machine of a newcomer. Raises
+    FlyatcError: the machine is known, and cannot be reached."""
+    user = address.partition("/")[0]
     if site.placement is None or site.replays is None or _source(site.replays, request, user).sent:
         return None
     place = await site.placement.find(user)

@@ -56,7 +56,7 @@ class StorePages:
         """Put an orphan in the place of a database, after a question."""
         fields, site = await pages.form(request), self._site
         address, database, name = (fields.get(key, "") for key in ("address", "database", "name"))
-        if (away := await elsewhere(site, request, address.partition("/")[0])) is not None:
+        if (away := await elsewhere(site, request, address)) is not None:
             return away
         if not (address and database and name):
             raise FlyatcError("the form lacks the tenant, the database or the name of the orphan")

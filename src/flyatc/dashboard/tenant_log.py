@@ -77,7 +77,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     async def page(request: web.Request) -> web.StreamResponse:
         search = search_of(request)
-        if (away := await elsewhere(site, request, search.address.partition("/")[0])) is not None:
+        if (away := await elsewhere(site, request, search.address)) is not None:
             return away
         found = site.operations.tenant(search.address).status.tenant
         lines, _ = await Tail(site.operations.journal, search).lines()
@@ -88,7 +88,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     async def follow(request: web.Request) -> web.StreamResponse:
         search = search_of(request)
-        if (away := await elsewhere(site, request, search.address.partition("/")[0])) is not None:
+        if (away := await elsewhere(site, request, search.address)) is not None:
             return away
         site.operations.tenant(search.address)
         tail, last = Tail(site.operations.journal, search), ""

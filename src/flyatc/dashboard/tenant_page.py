@@ -112,13 +112,13 @@ class TenantPage:
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         address = request.query.get("address", "")
-        if (away := await elsewhere(self._site, request, address.partition("/")[0])) is not None:
+        if (away := await elsewhere(self._site, request, address)) is not None:
             return away
         return pages.render(request, "tenant.html", **self._facts(address, Pictures()))
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         address, pictures = request.query.get("address", ""), Pictures()
-        if (away := await elsewhere(self._site, request, address.partition("/")[0])) is not None:
+        if (away := await elsewhere(self._site, request, address)) is not None:
             return away
 
         def parts() -> dict[str, str]:
@@ -149,7 +149,7 @@ class TenantPage:
 
         async def handler(request: web.Request) -> web.StreamResponse:
             site, address = self._site, (await pages.form(request)).get("address", "")
-            if (away := await elsewhere(site, request, address.partition("/")[0])) is not None:
+            if (away := await elsewhere(site, request, address)) is not None:
                 return away
             details, back = site.operations.tenant(address), site.url("tenant", address=address)
             if action.risky and details.status.requests:

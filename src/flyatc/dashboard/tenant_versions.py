@@ -129,7 +129,7 @@ class VersionsPage:
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         site, address = self._site, request.query.get("address", "")
-        if (away := await elsewhere(site, request, address.partition("/")[0])) is not None:
+        if (away := await elsewhere(site, request, address)) is not None:
             return away
         details, missing = site.operations.tenant(address), ""
         history, orphans = History(versions=[]), list[Orphan]()
@@ -155,7 +155,7 @@ class VersionsPage:
         """Replace databases by a version, after a question."""
         site, fields = self._site, await pages.form(request)
         address, database = fields.get("address", ""), fields.get("database") or None
-        if (away := await elsewhere(site, request, address.partition("/")[0])) is not None:
+        if (away := await elsewhere(site, request, address)) is not None:
             return away
         choice, back = choice_of(fields, time()), site.url("tenant/versions", address=address)
         status = site.operations.tenant(address).status
@@ -186,7 +186,7 @@ class VersionsPage:
         """Send a database as a file: whole, or the connection is cut. The copy is removed in any case."""
         site, fields = self._site, await pages.form(request)
         address, database = fields.get("address", ""), fields.get("database", "")
-        if (away := await elsewhere(site, request, address.partition("/")[0])) is not None:
+        if (away := await elsewhere(site, request, address)) is not None:
             return away
         choice = choice_of(fields, time())
         site.audit(request, "database downloaded", tenant=address, database=database, version=named(choice))

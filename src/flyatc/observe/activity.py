@@ -102,7 +102,7 @@ class Activity:
             return False
         for tenant, record in self._opened().items():
             self._past[tenant] = _with(self._past.pop(tenant, None), record)  # it becomes the last of the dict
-        self._counters.take_times()
+        self._counters.forget_times()
         self._memory.clear()
         self._open = int(now // SLOT)
         self._forget()

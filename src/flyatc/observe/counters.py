@@ -15,7 +15,7 @@ class Counters:
 
     requests: dict[tuple[str, int], int] = field(default_factory=dict)  # (tenant, status) → number
     sent: dict[str, int] = field(default_factory=dict)  # tenant → bytes sent to clients, including heads
-    times: dict[str, list[int]] = field(default_factory=dict)  # tenant → see ``timed``; observe.activity takes them
+    times: dict[str, list[int]] = field(default_factory=dict)  # tenant → see ``timed``; observe.activity reads them
     seconds: float = 0.0  # total time of all requests
     in_flight: int = 0
     tunnels: int = 0  # open now
@@ -36,16 +36,15 @@ class Counters:
         self.sent[key[0]] = self.sent.get(key[0], 0) + sent
 
     def timed(self, tenant: str) -> list[int]:
-        """The responses of a tenant since the last ``take_times`` by duration: item n counts those above
+        """The responses of a tenant since the last ``forget_times`` by duration: item n counts those above
         DURATIONS[n - 1] up to DURATIONS[n], and item FAILED those with 5xx once more."""
         if tenant not in self.times and len(self.times) >= MOST_TIMED:
             tenant = OTHERS
         return self.times.setdefault(tenant, [0] * (FAILED + 1))
 
-    def take_times(self) -> dict[str, list[int]]:
-        """Return ``times``, and begin anew."""
-        taken, self.times = self.times, {}
-        return taken
+    def forget_times(self) -> None:
+        """Begin anew with ``times``, which were read."""
+        self.times = {}
 
     @property
     def sent_bytes(self) -> int:
