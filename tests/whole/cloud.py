@@ -20,7 +20,7 @@ from flyatc.sim.machine import Record
 from flyatc.sim.machines import RECORDS
 from flyatc.sim.simulator import Settings
 from whole.daemon import SLOWNESS, Answer, clean_environment, eventually
-from whole.log_file import LogFile, matching
+from whole.log_file import LogFile, matching, when_written
 
 
 class Cloud(Platform):
@@ -101,7 +101,7 @@ class Cloud(Platform):
     def reported(self, name: str, message: str, **fields: Any) -> list[dict[str, Any]]:
         """Lines of a machine's log, whose ``msg`` begins so."""
         log = self._logs.setdefault(name, LogFile(self[name].folder / "machine.log"))
-        return matching(log.lines(), message, fields)
+        return when_written(lambda: matching(log.lines(), message, fields))
 
     def until_reported(self, name: str, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
         found = eventually(lambda: self.reported(name, message, **fields), within, f"{message!r} {fields} of {name}")

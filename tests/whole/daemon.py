@@ -17,7 +17,7 @@ from typing import Any
 import fork_server
 from flyatc.control.client import Client
 from slowness import SLOWNESS as SLOWNESS  # for those who import it from here
-from whole.log_file import LogFile, matching
+from whole.log_file import LogFile, matching, polling, when_written
 
 RESTLESS = Path(__file__).parent.parent / "apps" / "restless.py"
 
@@ -27,7 +27,8 @@ def eventually(check: Callable[[], Any], within: float = 10.0, what: str = "it")
     polled less often: they end at most a thirtieth later, and leave the processor to what is waited for."""
     began = time.monotonic()
     while True:
-        found = check()
+        with polling():
+            found = check()
         if found:
             return found
         waited = time.monotonic() - began
@@ -153,7 +154,9 @@ class Daemon:
 
     def reported(self, message: str, **fields: Any) -> list[dict[str, Any]]:
         """The lines with this ``msg`` (or which begin with it) and these fields."""
-        return matching(self.lines(), message, fields)
+        if self.process is not None and self.process.poll() is not None:
+            return matching(self.lines(), message, fields)
+        return when_written(lambda: matching(self.lines(), message, fields))
 
     def until_reported(self, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
         """Waits for the first such line."""

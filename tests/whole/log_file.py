@@ -1,10 +1,45 @@
-"""The log of a daemon, read while it grows."""
+"""The log of a daemon, read while it grows.
 
+Lines are written in batches: what has just happened may come BATCH_SECONDS later. So a test that looks once waits for
+what may be under way; one that polls (``eventually``) does not.
+"""
+
+import contextlib
 import json
 import os
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from flyatc.observe.log import BATCH_SECONDS
+from slowness import SLOWNESS
+
+_this_thread = threading.local()
+
+Lines = list[dict[str, Any]]
+
+
+@contextlib.contextmanager
+def polling() -> Iterator[None]:
+    """Within it, looks at a log do not wait: they are repeated anyway."""
+    before, _this_thread.polls = getattr(_this_thread, "polls", False), True
+    try:
+        yield
+    finally:
+        _this_thread.polls = before
+
+
+def when_written(look: Callable[[], Lines]) -> Lines:
+    """Return what ``look`` finds once the present batch is written; if it finds nothing, look on for a moment."""
+    if getattr(_this_thread, "polls", False):
+        return look()
+    time.sleep(1.5 * BATCH_SECONDS)  # noqa: TID251 - see above
+    latest = time.monotonic() + 3 * BATCH_SECONDS * SLOWNESS
+    while not (found := look()) and time.monotonic() < latest:
+        time.sleep(0.02)  # noqa: TID251 - polling for a fact
+    return found
 
 
 class LogFile:
@@ -16,9 +51,9 @@ class LogFile:
 
     def _forget(self) -> None:
         self._file, self._end = 0, 0  # its inode, and where the next line begins
-        self._lines: list[dict[str, Any]] = []
+        self._lines: Lines = []
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> Lines:
         """All so far; what is no JSON comes as {"text": …}."""
         with self._reading:
             try:
@@ -27,7 +62,7 @@ class LogFile:
                 self._forget()
                 return []
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> Lines:
         with self._path.open("rb") as log:
             status = os.fstat(log.fileno())
             if status.st_ino != self._file or status.st_size < self._end:  # another, or written anew
@@ -48,7 +83,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return found
 
 
-def matching(lines: list[dict[str, Any]], message: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
+def matching(lines: Lines, message: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
     """The lines whose ``msg`` begins so, with these fields."""
     return [
         line

@@ -12,7 +12,7 @@ from fakes.fly import Reported, ask
 from flyatc.sim import client
 from flyatc.sim.types import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
-from whole.log_file import LogFile
+from whole.log_file import Lines, LogFile, when_written
 
 
 class Sim:
@@ -59,8 +59,11 @@ class Sim:
     def reported(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
         """The lines of a machine's log with these words in their message, and these fields."""
         log = self._logs.setdefault(machine, LogFile(self.folder / ".flyatc-sim" / machine / "machine.log"))
-        lines = (line for line in log.lines() if "msg" in line)
-        return [line for line in lines if message in line["msg"] and fields.items() <= line.items()]
+
+        def look() -> Lines:
+            return [line for line in log.lines() if message in line.get("msg", "") and fields.items() <= line.items()]
+
+        return when_written(look)
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
