@@ -103,6 +103,7 @@ def test_which_app_is_meant_is_said_or_in_the_environment_or_in_fly_toml(tmp_pat
     ("fly", "environ", "reported"),
     [
         ("", {}, "fly.metadata is not set"),
+        ("", {}, "Without Fly, users are the section users of tenants.yaml"),
         ("fly: {metadata: customer_id}", {}, "--app NAME"),
         ("fly: {metadata: customer_id}", {"FLY_APP_NAME": "shop"}, "fly tokens create deploy"),
     ],

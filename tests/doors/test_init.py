@@ -138,6 +138,10 @@ def test_a_missing_program_is_reported_after_the_file_is_written(
         (programs / name).chmod(0o755)
     (folder / "tenants.yaml").unlink()
     assert 'PATH="$PWD/.venv/bin:$PATH" flyatc serve' in said(capsys)
+    assert main.run(["check", "--config", str(folder / "tenants.yaml")]) == 1
+    assert (
+        "no program 'gunicorn' in PATH: it is in .venv/bin, so write .venv/bin/gunicorn, or" in capsys.readouterr().err
+    )
 
 
 def test_a_folder_without_an_app_says_what_was_looked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from flyatc.process.child_records import FOLDER, Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.ports import PortPool
+from flyatc.process.spawn import exec_failure
 from flyatc.process.supervisor_client import Launcher
 from flyatc.tenants import interfaces as tenants
 
@@ -221,6 +223,13 @@ async def test_an_app_that_exits_at_once_fails_with_its_last_words(room: Room) -
     assert "no database here" in str(failed.value)
     assert app.exit is not None
     assert set(app.exit.output) == {"about to exit with 7", "no database here"}
+
+
+async def test_a_folder_of_path_that_is_closed_is_not_blamed_for_a_program_that_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("")
+    for program, sentence in (("missing", "there is no such program on PATH"), ("there", "it may not be executed")):
+        launch = launch_plan.Launch((program,), {"PATH": f"/nowhere:{tmp_path}"}, "/", None)
+        assert sentence in exec_failure(launch, errno.EACCES, "")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,12 @@ FAULTS = [
     ("limits: {starting: 0}", "tenants.yaml:1: limits.starting: must be at least 1, not 0"),
     ("app: {verify_port: maybe}", "tenants.yaml:1: app.verify_port: must be true or false, not 'maybe'"),
     ("limits: {running: 1.5}", "tenants.yaml:1: limits.running: '1.5' is not a whole number"),
+    ("app: {cpu: half}", "tenants.yaml:1: app.cpu: 'half' is not a number: write 2 or 0.5"),
+    ("app: {cpu: 1e9}", "tenants.yaml:1: app.cpu: '1e9' is not a number"),
+    ('server: {data: "${DATA:-x}"}', "tenants.yaml:1: server.data: '${DATA:-x}': ${DATA:-x} is not replaced here"),
+    ('storage: {url: "s3://${B}"}', "tenants.yaml:1: storage.url: 's3://${B}': ${B} is not replaced here, only in"),
+    ('app: {databases: ["{data}/a"]}', "tenants.yaml:1: app.databases[0]: '{data}/a': {data} is not replaced here"),
+    ('users: {a: {files: ["{user}/up"]}}', "tenants.yaml:1: users.a.files[0]: '{user}/up': {user} is not replaced"),
     ("server: {trusted_hops: -1}", "tenants.yaml:1: server.trusted_hops: must be at least 0, not -1"),
     ("server: {listen: 70000}", "tenants.yaml:1: server.listen: '70000' is not an address to listen at: write 3000"),
     ("server: {listen: '*:80'}", "tenants.yaml:1: server.listen: '*:80' is not an address to listen at"),
@@ -233,3 +239,8 @@ def test_whatever_the_tree_only_faults_are_raised(root: Node) -> None:
 def test_whatever_the_text_only_config_errors_are_raised(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parsed(text)
+
+
+def test_a_part_of_a_core_and_braces_that_mean_no_placeholder_are_accepted() -> None:
+    file = parsed("app: {cpu: 0.5, auth: {users: ['ann:$2b$04$x'], realm: '{x}'}}\nusers: {'*': {match: 'a{2}'}}")
+    assert file.app.cpu == 0.5

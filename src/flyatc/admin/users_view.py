@@ -111,7 +111,8 @@ def _version(on_record: Sequence[Owner]) -> str:
 
 KEYLESS = (
     "fly.metadata is not set: it is the key of machine metadata which names a machine's user. Write "
-    "fly: {metadata: customer_id} into tenants.yaml, and deploy it"
+    "fly: {metadata: customer_id} into tenants.yaml, and deploy it. Without Fly, users are the section users of "
+    "tenants.yaml: edit it and run flyatc reload, or use the dashboard"
 )
 
 

@@ -21,6 +21,9 @@ from flyatc.kit import units
 
 Read = Callable[[str, bool], object]  # (text of the scalar, True if without quotes); raises ValueError
 
+_PLACEHOLDER = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}|\{(?:port|user|tenant|prefix|data)\}")
+# the keys whose values may have placeholders; storage.key and replica have their own
+_REPLACED = {"command", "before_start", "env", "ready", "ready_host", "seed", "roots", "password", "key", "replica"}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -74,10 +77,11 @@ def _scalar_shape(info: inspect.Type, unit: str | None) -> Shape:
             choices = tuple(map(str, info.values))
             return Shape(" or ".join(choices), scalar=functools.partial(_one_of, choices))
         case inspect.IntType() | inspect.FloatType():
+            whole = isinstance(info, inspect.IntType)
             wanted, read = {
                 "seconds": ("a duration", units.seconds),
                 "bytes": ("a size", units.size),
-            }.get(unit or "", ("a whole number", _whole_number))
+            }.get(unit or "", ("a whole number", _whole_number) if whole else ("a number", _number))
             return Shape(wanted, scalar=functools.partial(_within, info, read))
     raise AssertionError(f"the schema has a type that nothing reads: {info}")
 
@@ -117,6 +121,12 @@ def _whole_number(text: str) -> int:
     if re.fullmatch(r"[+-]?[0-9]{1,18}", text) is None:
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
+
+
+def _number(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
+        raise ValueError(f"{text!r} is not a number: write 2 or 0.5")
+    return float(text)
 
 
 def _within(bounds: Any, read: Callable[[str], float], text: str, plain: bool) -> float:
@@ -174,6 +184,7 @@ def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
     if node.null and shape.scalar is None and shape.items is None:  # a section with only comments in it
         return _value(MappingNode(node.line, ()), shape, key, faults)
     try:
+        _refuse_placeholders(node.text, key)
         return _read(node, shape)
     except ValueError as error:
         faults.add(key, f"{error}{_indentation(key)}", node.line)
@@ -203,6 +214,18 @@ def _read(node: ScalarNode, shape: Shape) -> object:
         )
         example = "" if switch is None else f": {{{switch}}}"
     raise ValueError(f"must be {shape.wanted}{example}, not {node.text!r}")
+
+
+def _refuse_placeholders(text: str, key: Key) -> None:
+    """Raise ValueError if the text has a placeholder, and this is a setting in which none is replaced."""
+    token = _PLACEHOLDER.search(text)
+    if token is not None and _REPLACED.isdisjoint(key):
+        below = " This is a name below {data} already." if {"databases", "files"} & set(key) else ""
+        variable = " The variable FLYATC_DATA replaces this setting." if key == ("server", "data") else ""
+        raise ValueError(
+            f"{text!r}: {token[0]} is not replaced here, only in command, before_start, env, ready, ready_host, seed "
+            f"and sendfile.roots.{below}{variable}"
+        )
 
 
 def _harmless(text: str) -> bool:

@@ -40,4 +40,9 @@ def _of_program(word: str, directory: str, path: str, runs: Runs) -> str | None:
         return None
     if len(parts := name.split()) > 1:
         return f"is one program with blanks in its name, {name!r}: write the words apart, [{', '.join(parts)}]"
-    return f"there is no program {name!r} in {where}"
+    return f"there is no program {name!r} in {where}{_in_venv(name, directory, runs) if where == 'PATH' else ''}"
+
+
+def _in_venv(name: str, directory: str, runs: Runs) -> str:
+    folder = next((one for one in (".venv/bin", "venv/bin") if runs(Path(directory) / one / name)), None)
+    return f": it is in {folder}, so write {folder}/{name}, or begin PATH with that folder" if folder else ""

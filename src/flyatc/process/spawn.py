@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 from flyatc.kit.errors import StartFailed
 from flyatc.process import launch_plan, proc, termination
@@ -116,3 +117,31 @@ class Pipe:
             asyncio.get_running_loop().remove_reader(ours)
             os.close(ours)
             self._news.set()
+
+
+def _on_no_path(launch: launch_plan.Launch) -> bool:
+    """Return whether no folder of PATH has the program. A folder that the user id may not enter makes execvpe(3) say
+    "permission denied" of a program that does not exist."""
+    if "/" in launch.argv[0]:
+        return False
+    folders = (launch.env.get("PATH") or os.defpath).split(os.pathsep)
+    return not any(os.access(Path(launch.directory, folder, launch.argv[0]), os.F_OK) for folder in folders)
+
+
+def exec_failure(launch: launch_plan.Launch, number: int, step: str) -> str:
+    """Return why execve failed, for the operator. ``step``: of the confinement, if that failed."""
+    program = launch.argv[0]
+    if step:
+        why = f"it cannot be separated from the other apps ({step}: {os.strerror(number)}): see app.isolation"
+        return f"{program!r} cannot be started: {why}"
+    user = next((f" by the user id {word[5:]}" for word in launch.confinement if word.startswith("user=")), "")
+    match OSError(number, os.strerror(number)):
+        case FileNotFoundError() | PermissionError() if _on_no_path(launch):
+            why = "there is no such program on PATH: install it, or write its whole path"
+        case FileNotFoundError():
+            why = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
+        case PermissionError():
+            why = f"it may not be executed{user}: chmod +x, and see that {launch.directory} may be entered"
+        case error:
+            why = str(error)
+    return f"{program!r} cannot be started: {why}"

@@ -20,7 +20,7 @@ from flyatc.process import members, termination
 from flyatc.process.isolation.sandbox import Sandbox
 from flyatc.process.launch_plan import Launch, without_secrets
 from flyatc.process.members import MARK, Cgroups, Target
-from flyatc.process.spawn import Pipe
+from flyatc.process.spawn import Pipe, exec_failure
 from flyatc.process.termination import EndedBy
 
 LINES = 512  # bytes read at once
@@ -158,7 +158,7 @@ class Launcher:
                 return await self._start(launch, mark, cgroup, streams, name)
             except NotStarted as error:
                 if error.number is not None:
-                    raise StartFailed(_reason(launch, error.number, error.step)) from error
+                    raise StartFailed(exec_failure(launch, error.number, error.step)) from error
                 if last:
                     why = "the supervisor, which starts the apps, ended meanwhile"
                     raise StartFailed(f"{launch.argv[0]!r} cannot be started: {why}") from error
@@ -328,19 +328,3 @@ def _launch_file(launch: Launch, mark: str) -> int:
         file.write(b"\0".join(words))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _reason(launch: Launch, number: int, step: str) -> str:
-    program = launch.argv[0]
-    if step:
-        why = f"it cannot be separated from the other apps ({step}: {os.strerror(number)}): see app.isolation"
-        return f"{program!r} cannot be started: {why}"
-    user = next((f" by the user id {word[5:]}" for word in launch.confinement if word.startswith("user=")), "")
-    match OSError(number, os.strerror(number)):
-        case FileNotFoundError():
-            why = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
-        case PermissionError():
-            why = f"it may not be executed{user}: chmod +x, and see that {launch.directory} may be entered"
-        case error:
-            why = str(error)
-    return f"{program!r} cannot be started: {why}"
