@@ -44,7 +44,8 @@ class Stage:
     def look_up(
         self, asked: head.RequestHead, tenant: str = "u/t", waiter: Callable[[bool], None] | None = None
     ) -> Ready | CacheHit | Recording | Waiting | Refusal:
-        return self.cache.look_up(asked, tenant, self.now, waiter, rfc=self.rfc)
+        ready = self.cache.pass_by(asked, tenant, None, self.now)
+        return ready if isinstance(ready, Ready) else self.cache.look_up(asked, tenant, self.now, waiter, rfc=self.rfc)
 
     def finish(self, found: Ready | CacheHit | Recording | Waiting | Refusal) -> Seen:
         if isinstance(found, Ready):

@@ -6,21 +6,27 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 from fakes.ownership_store import FakeStore, Link
 from fakes.request_path import Transport, deliver
 from fakes.stage import FakeDatabases, FakeDataWatch
 from flyatc.config.load import load
-from flyatc.config.schema import Tenant
+from flyatc.config.schema import Config, Tenant
+from flyatc.daemon.user_placement import UserPlacement
 from flyatc.delivery.cache.cache import Cache
-from flyatc.edge import access_log, handler, maintenance, upstream
+from flyatc.edge import access_log, fly_replay, handler, maintenance, upstream
+from flyatc.fly import dns_answers
+from flyatc.fly.environment import Machine
+from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import tasks
 from flyatc.kit.types import Effort, Work
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import HeldLease
 from flyatc.ownership.lease_manager import LeaseManager
-from flyatc.ownership.record import Me, Process
+from flyatc.ownership.record import Me, Owner, Process
 from flyatc.ownership.rules import Terms
+from flyatc.routing.replay import Replays
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.interfaces import Tools, Watched
 from flyatc.wire import connection, server, upstream_connection
@@ -32,8 +38,13 @@ app:
   command: ["true"]
 users:
   u:
-  bare: {delivery: {compression: {enabled: false}, cache: {enabled: false}, sendfile: {enabled: false}}}
-dashboard: {password: "${DASHBOARD_PASSWORD}"}
+  bare: {delivery: &none {compression: {enabled: false}, cache: {enabled: false}, sendfile: {enabled: false}}}
+%sdashboard: {password: "${DASHBOARD_PASSWORD}"}
+"""
+ELSEWHERE = """  far:
+  far_bare: {delivery: *none}
+  pinned: {machine: 3d8dd15c1ed778}
+  pinned_bare: {machine: 3d8dd15c1ed778, delivery: *none}
 """
 REQUEST = b"""GET /%b/page HTTP/1.1
 Host: 127.0.0.1:8080
@@ -100,9 +111,11 @@ class _Child:
 class WarmPath:
     """``u``: delivery as it is installed; ``bare``: without any."""
 
+    elsewhere = ""  # more users
+
     def __init__(self, folder: Path) -> None:
         file = folder / "tenants.yaml"
-        file.write_text(CONFIG)
+        file.write_text(CONFIG % self.elsewhere)
         config = load(file, {"DASHBOARD_PASSWORD": "correct horse battery"})
         self._null = Path("/dev/null").open("wb")  # noqa: SIM115 - closed by close
         self.log = Log(self._null)
@@ -113,13 +126,17 @@ class WarmPath:
         self.fleet = Fleet(config, tools, self.log)
         self.records = access_log.Recorder(self.log, lines=True)
         self.cache, self.maintenance = Cache(1 << 20, 1 << 18), maintenance.Maintenance(folder, self.log, 10)
-        self.handler = handler.Handler(config, self.fleet, self.records, self.cache, self.maintenance, None)
+        replayer = self._replayer(config)
+        self.handler = handler.Handler(config, self.fleet, self.records, self.cache, self.maintenance, replayer)
         wire = server.Server(self.handler.handle, self.handler.refuse, config.limits, self.handler.exchange)
         self._client, self.client = connection.Connection(wire), Sink()
         self._client.connection_made(self.client)
         self._app: upstream_connection.AppConnection | None = None
         self.app = Sink()
         self._sweeper: asyncio.Task[None] | None = None
+
+    def _replayer(self, config: Config) -> fly_replay.FlyReplay | None:
+        """None: not on Fly."""
 
     @contextlib.asynccontextmanager
     async def _watched(self, spec: Tenant, refuse: Callable[[str], None]) -> AsyncIterator[FakeDataWatch]:
@@ -175,3 +192,32 @@ class WarmPath:
         await self.leases.close()
         self.log.close()
         self._null.close()
+
+
+class ReplayPath(WarmPath):
+    """The same on Fly, where another machine serves the users of ELSEWHERE: by the file, or by the DNS."""
+
+    elsewhere = ELSEWHERE
+
+    def _replayer(self, config: Config) -> fly_replay.FlyReplay:
+        me, names = Machine("app", "148e21dad76789", "waw"), cast(UserLookup, _Names())
+        self.placement = UserPlacement(config, me, _Owners(self.leases), names)
+        return fly_replay.FlyReplay(config, Replays(me, b"secret", 30.0), self.placement, "for the test")
+
+
+class _Owners:
+    """No user has a record; see user_placement.Owners."""
+
+    def __init__(self, leases: LeaseManager) -> None:
+        self.held = leases.holds
+
+    async def look(self, user: str) -> Owner | None:
+        return None
+
+
+class _Names:
+    """A DNS which knows each user's machine."""
+
+    async def machine_of(self, user: str) -> dns_answers.Found:
+        now = asyncio.get_running_loop().time()
+        return dns_answers.Found("e28650ce7d1d68", f"{user} is served by machine e28650ce7d1d68 in iad", now)

@@ -52,6 +52,8 @@ class DaemonLeases:
             self.keeper = LeaseManager(
                 self.store, me, terms, log, successor_declines=self._successor_is_gone, on_deadline=on_deadline
             )
+        # Return whether this machine holds the user's lease or is acquiring it: called for each replay.
+        self.held: Callable[[str], bool] = (lambda _: False) if self.keeper is None else self.keeper.holds
 
     def rewrite(self) -> None:
         """Write the machine id again, after the data folder was deleted and restored. Raises OSError."""
@@ -62,10 +64,6 @@ class DaemonLeases:
         """Open the store. Call it first. Raises StoreRefused, StoreUnavailable."""
         if self.store is not None:
             await self.store.open()
-
-    def held(self, user: str) -> bool:
-        """True if this machine holds the user's lease or is acquiring it. Cheap."""
-        return self.keeper is not None and self.keeper.holds(user)
 
     async def known(self, tenant: Tenant) -> bool:
         """True if the tenant has a folder here or the user a lease record in the store."""

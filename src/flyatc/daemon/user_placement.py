@@ -26,7 +26,7 @@ LOOKS = 2  # lease records read at once: acquiring a lease needs the store as we
 class Owners(Protocol):
     """Leases: see daemon.leases."""
 
-    def held(self, user: str) -> bool: ...
+    def held(self, user: str, /) -> bool: ...
 
     async def look(self, user: str) -> Owner | None: ...
 
@@ -75,9 +75,10 @@ class UserPlacement:
         """Placement without a lookup; None if one is needed, or the user is held here. See edge.fly_replay.Places."""
         if self._owners.held(user) and self._config.serves(user):
             return None
-        pinned = self._pinned.get(user) or self._pinned_place(user)
-        if pinned is not None:
-            return pinned
+        if self._config.pins:
+            pinned = self._pinned.get(user) or self._pinned_place(user)
+            if pinned is not None:
+                return pinned
         found = self._found.fresh(user)
         if found is None and self._is_unknown(user) and not self._lookup_limit.allows(_now()):
             return placement_rules.CROWDED
@@ -85,8 +86,8 @@ class UserPlacement:
 
     def _pinned_place(self, user: str) -> placement_rules.Place | None:
         """Return the place that tenants.yaml pins the user to, and remember it."""
-        pinned = placement_rules.pinned(self._me, self._config.pin_of(user))
-        if pinned is None:
+        pin = self._config.pin_of(user)
+        if pin is None or (pinned := placement_rules.pinned(self._me, pin)) is None:
             return None
         if len(self._pinned) >= MOST:
             self._pinned.clear()

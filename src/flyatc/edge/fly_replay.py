@@ -6,7 +6,7 @@ with the reason. ``Instructions`` builds the response to Fly Proxy, including re
 
 from functools import partial
 from time import monotonic, time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flyatc.config import schema
 from flyatc.config.schema import Config
@@ -15,9 +15,11 @@ from flyatc.routing import placement_rules, replay, replay_cache
 from flyatc.routing.replay_cache import ReplaySuccesses
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
-from flyatc.wire.head import RequestHead
+from flyatc.wire.head import CHUNKED, RequestHead
+from flyatc.wire.header_names import FOR_REPLAY
 
 RETRY_SECONDS = 5.0
+MOST_PREPARED = 1000  # users
 SOURCE = b"fly-replay-src"
 _FIRST = replay.Source()
 Away = placement_rules.There | placement_rules.Nowhere
@@ -46,6 +48,16 @@ class Places(Protocol):
         """Record the place that the user's ownership record names."""
 
 
+class PreparedReplay(NamedTuple):
+    """A replay for all requests of a user in one second that tell of no earlier one. ``opening``: see
+    ``responses.replay_opening``."""
+
+    place: placement_rules.There
+    second: int  # Unix time
+    opening: bytes
+    reason: str
+
+
 class FlyReplay:
     """Sends requests to the machine that serves their user. On Fly only; never called for a warm tenant."""
 
@@ -55,13 +67,30 @@ class FlyReplay:
         """``peer_forwards``: for requests that cannot be replayed; or the reason why none can be forwarded."""
         self._replays, self._places, self._only, self._peer_forwards = replays, places, config.only, peer_forwards
         self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
+        self._prepared: dict[str, PreparedReplay] = {}  # by user
 
     def respond_if_elsewhere(self, to: forward.Forward, tenant: Tenant, responder: responses.Responder) -> bool:
         """Respond if another machine is known to serve the user. Return whether a response was sent."""
-        if b"fly-replay-failed" in to.head.noted and (failed := self._failed(to)) is not None:
-            self._places.failed(tenant.spec.user, failed.seconds)
-            self._instructions.failed(tenant.spec.user)
-        place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
+        head, user = to.head, tenant.spec.user
+        if b"fly-replay-failed" in head.noted and (failed := self._failed(to)) is not None:
+            self._places.failed(user, failed.seconds)
+            self._instructions.failed(user)
+            self._prepared.pop(user, None)
+        known = self._places.known(user)
+        if (
+            (prepared := self._prepared.get(user)) is not None
+            and prepared.place is known
+            and prepared.second == int(time())
+            and head.length <= replay.LARGEST_BODY
+            and head.framing is not CHUNKED
+            and to.forwarded is None
+            and head.noted.keys().isdisjoint(FOR_REPLAY)
+        ):
+            if to.recording is not None:
+                to.sent_on()
+            responder.replay(to, prepared.opening, prepared.reason)
+            return True
+        place = self._unless_sent(to, tenant, known)
         if place is not None:
             self.respond(to, tenant, place, responder)
         return place is not None
@@ -120,7 +149,7 @@ class FlyReplay:
         responder: responses.Responder,
     ) -> None:
         target, head, source = place.target, to.head, self._source(to, tenant)
-        user, failed = tenant.spec.user, None
+        failed = None
         if b"fly-replay-failed" in head.noted:
             failed = self._failed(to)
         if to.recording is not None:
@@ -134,12 +163,29 @@ class FlyReplay:
             status, why = unfit or (503, "it came over the private network")
             why, retry = f"{why}, and it cannot be forwarded: {self._peer_forwards}", None
         else:
-            unreachable = self._places.unreachable(user, target)
-            self._places.sent(user, target)
-            lines = self._instructions.of(head, tenant.spec, target, source, unreachable=unreachable)
-            return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
+            return self._replay(to, tenant, place, source, responder)
         reason = f"{why}. {place.explanation}"
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=target.owner)
+
+    def _replay(
+        self,
+        to: forward.Forward,
+        tenant: Tenant,
+        place: placement_rules.There,
+        source: replay.Source,
+        responder: responses.Responder,
+    ) -> None:
+        """Replay the request, and prepare the replay of others like it."""
+        user, target, second = tenant.spec.user, place.target, int(time())
+        unreachable = self._places.unreachable(user, target)
+        self._places.sent(user, target)
+        lines = self._instructions.of(to.head, tenant.spec, target, source, unreachable=unreachable)
+        opening, reason = responses.replay_opening(lines), f"replayed to {target}: {place.reason}"
+        if source is _FIRST and len(lines) == 1:  # more lines depend on the request
+            if len(self._prepared) >= MOST_PREPARED:
+                self._prepared.clear()
+            self._prepared[user] = PreparedReplay(place, second, opening, reason)
+        return responder.replay(to, opening, reason)
 
     def _forward(
         self,

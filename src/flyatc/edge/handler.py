@@ -12,7 +12,7 @@ from time import time
 from flyatc.config import private_paths
 from flyatc.config.schema import App, Config, Dashboard
 from flyatc.delivery.cache.cache import Cache
-from flyatc.delivery.cache.stored import CacheHit, Ready
+from flyatc.delivery.cache.stored import CacheHit
 from flyatc.edge import (
     access_log,
     app_delivery,
@@ -225,21 +225,20 @@ class Handler:
         cache = at.delivery.cache
         if cache is None:
             return self._need_app(to, at)
-        if (stamp := cache.pass_by(to.head, at.address)) is not None:
-            to.stamp, to.since, to.cache = stamp, time(), cache.PASSED
+        now = time()
+        found = cache.pass_by(to.head, at.address, at.delivery.compression, now)
+        if isinstance(found, int):
+            to.stamp, to.since, to.cache = found, now, cache.PASSED
             return self._need_app(to, at)
-        return self._look_up(to, at, cache)
+        if found is None:
+            return self._look_up(to, at, cache)
+        return serve_cached.send_rendered(to, found.status, found.head(now), found.body)
 
     def _look_up(self, to: forward.Forward, at: ServedTenant, cache: Cache) -> None:
         """Respond from the cache if it can; else from the app."""
         to.stamp = None  # of an earlier delivery, before a pause
-        now = time()
-        if (ready := cache.ready(to.head, at.address, at.delivery.compression, now)) is not None:
-            return serve_cached.send_ready(to, ready, now)
         if (outcome := serve_cached.look_up(to, at.delivery, cache)) is None:
             return self._need_app(to, at)
-        if isinstance(outcome, Ready):
-            return serve_cached.send_ready(to, outcome, now)
         go, anew = partial(self._need_app, to, at), partial(self._refresh, to, at)
         return serve_cached.Lookup(to, at.delivery, cache, self._responder, go, anew).take(outcome)
 

@@ -122,9 +122,10 @@ CLOSED_RETRY_SECONDS = 60
 FABRICATED = b"abcd1234"  # the machine id of fly-apps/js-sqlite-in-tigris if FLY_APP_NAME is not set
 _REPLAYED_TEXT = b"Another machine serves this; Fly Proxy replays the request there.\n"
 _REPLAYED = (
-    b"HTTP/1.1 409 Conflict%b%b\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store"
-    b"\r\nX-Request-Id: %b\r\nContent-Length: %d%b\r\n\r\n%b"
+    b"HTTP/1.1 409 Conflict%b%b\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\nX-Request-Id: "
 )
+_REPLAYED_END = b"\r\nContent-Length: %d\r\n\r\n" % len(_REPLAYED_TEXT)
+_REPLAYED_LAST = b"\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(_REPLAYED_TEXT)
 REPLAYED = 409  # Fly's documents ask for no status; its own library for Ruby sends this one
 
 
@@ -190,15 +191,13 @@ class Responder:
         headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store"), (b"Retry-After", b"%d" % retry)]
         self._send(to, 503, headers, body, found.reason)
 
-    def replay(self, to: exchange.Exchange, lines: Headers, reason: str) -> None:
-        """Send a replay: Fly Proxy follows the header ``lines`` and discards this response. Without Fly Proxy the
-        client gets it: a conflict (RFC 9110 §15.5.10), which no cache stores and no client takes for success."""
+    def replay(self, to: exchange.Exchange, opening: bytes, reason: str) -> None:
+        """Send a replay, which begins with ``opening``: see ``replay_opening``."""
         to.status, to.reason = REPLAYED, reason
         close = not (to.keep_alive and to.body_done)
-        head = b"".join([b"\r\n%b: %b" % line for line in lines])
-        end = b"\r\nConnection: close" if close else b""
-        body = b"" if to.head.method == b"HEAD" else _REPLAYED_TEXT
-        to.send(_REPLAYED % (response.date_line(), head, to.identity, len(_REPLAYED_TEXT), end, body))
+        head = b"%b%b%b" % (opening, to.identity, _REPLAYED_LAST if close else _REPLAYED_END)
+        to.head_octets = len(head)
+        to.send(head if to.head.method == b"HEAD" else head + _REPLAYED_TEXT)
         to.end()
         to.end_response(close=close)
 
@@ -278,6 +277,13 @@ class Responder:
         to.send(response.build(status, headers, body, head_only=to.head.method == b"HEAD", close=close))
         to.end()
         to.end_response(close=close)
+
+
+def replay_opening(lines: Headers) -> bytes:
+    """Return the start of a replay, up to the request id. Fly Proxy follows the header ``lines`` and discards this
+    response. Without Fly Proxy the client gets it: a conflict (RFC 9110 §15.5.10), which no cache stores and no client
+    takes for success."""
+    return _REPLAYED % (response.date_line(), b"".join([b"\r\n%b: %b" % line for line in lines]))
 
 
 def shows_page(to: exchange.Exchange) -> bool:

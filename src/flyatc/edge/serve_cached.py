@@ -8,7 +8,7 @@ from flyatc.delivery import compression
 from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
-from flyatc.delivery.cache.stored import CacheHit, Form, Ready
+from flyatc.delivery.cache.stored import CacheHit, Form
 from flyatc.delivery.files import x_sendfile
 from flyatc.delivery.files.file_response import FileRefused
 from flyatc.edge import app_delivery, exchange, responses, static_files, upstream
@@ -16,16 +16,16 @@ from flyatc.kit import tasks
 from flyatc.wire import head, upstream_connection
 
 Refresh = Callable[[CacheHit], None]
-Outcome = Ready | CacheHit | Waiting | Refusal
+Outcome = CacheHit | Waiting | Refusal
 
 
 def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *, wait: bool = True) -> Outcome | None:
     """Look the request up in the cache.
 
     None: forward it to the app; ``to.recording`` must receive the response, if there is one. Otherwise pass the
-    result to ``Lookup.take``, or a Ready to ``send_ready``."""
+    result to ``Lookup.take``."""
     waiter, tenant = _placeholder if wait else None, to.tenant or ""
-    outcome = cache.look_up(to.head, tenant, time(), waiter, at.compression, rfc=at.rfc)
+    outcome = cache.look_up(to.head, tenant, time(), waiter, rfc=at.rfc)
     if isinstance(outcome, Recording):
         to.recording, to.cache = outcome, outcome.way.cache
         return None
@@ -59,8 +59,6 @@ class Lookup(exchange.WaitingReceiver):
     def take(self, outcome: Outcome) -> None:
         """Respond from the cache, refuse, or wait for the response to another request."""
         to = self._to
-        if isinstance(outcome, Ready):
-            return send_ready(to, outcome, time())
         if isinstance(outcome, Waiting):
             outcome.land = self._landed
             self._waiting, to.receiver = outcome, self
@@ -95,26 +93,21 @@ class Lookup(exchange.WaitingReceiver):
 
 def send(to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, responder: responses.Responder) -> None:
     """Send the whole response and end the request."""
-    to.cache = "hit"
     if served.file is not None:
+        to.cache = "hit"
         return static_files.send_stored(to, served, at, responder)
     if at.compression is not None:
         _encode(to.head, served, at)
     if served.plain is not None and at.cache is not None and not at.guarded:
         at.cache.keep_ready(served, at.compression)
-    return _send(to, served.status, served.head(), served.body)
+    return send_rendered(to, served.status, served.head(), served.body)
 
 
-def send_ready(to: exchange.Exchange, ready: Ready, now: float) -> None:
-    """Send a pre-rendered response and end the request. ``now``: Unix seconds."""
-    to.cache = "hit"
-    _send(to, ready.entry.answer.status, ready.head(now), ready.body)
-
-
-def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:
+def send_rendered(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:
+    """Send a hit and end the request. ``opening``: see ``CacheHit.head``."""
     close = not (to.keep_alive and to.body_done)
     end = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
-    to.status = status
+    to.status, to.cache = status, "hit"
     data = b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body)
     to.head_octets = len(data) - len(body)
     to.send(data)

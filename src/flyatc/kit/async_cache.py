@@ -22,7 +22,7 @@ class AsyncCache(Generic[K, V]):
     def fresh(self, key: K) -> V | None:
         """Return the value if it has not expired, without a lookup."""
         cached = self._values.get(key)
-        return cached[0] if cached is not None and cached[1] > _now() else None
+        return cached[0] if cached is not None and cached[1] > asyncio.get_running_loop().time() else None
 
     def last(self, key: K) -> V | None:
         """Return the last value, expired or not."""

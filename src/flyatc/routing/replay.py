@@ -13,7 +13,6 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from flyatc.config.schema_sections import MACHINE
 from flyatc.fly.environment import APP, Machine
@@ -96,7 +95,6 @@ class Replays:
 
     def __init__(self, me: Machine, secret: bytes | None, patience: float) -> None:
         self.me, self._patience = me, patience
-        self._header = lru_cache(1024)(self._make_header)  # a machine sends many requests of a user in one second
         self._key = None if secret is None else hashlib.sha256(b"flyatc replay " + secret).digest()
 
     def header(self, to: Target, user: str, hops: int, now: float, *, unreachable: bool = False) -> bytes:
@@ -104,14 +102,11 @@ class Replays:
         last replays failed.
 
         No timeout and no fallback are set for another app: it may have its own reasons to start slowly."""
-        return self._header(to, user, hops, int(now), unreachable)
-
-    def _make_header(self, to: Target, user: str, hops: int, second: int, unreachable: bool) -> bytes:
         fields = [self.plain(to)]
         if to.app == self.me.app:
             patience = min(self._patience, QUICK) if unreachable else self._patience
             fields.append(f"timeout={round(patience * 1000)}ms;fallback=force_self")
-        fields.append(f"state={self._state(to, user, hops + 1, second)}")
+        fields.append(f"state={self._state(to, user, hops + 1, int(now))}")
         return ";".join(fields).encode()
 
     def plain(self, to: Target) -> str:

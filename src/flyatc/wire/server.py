@@ -160,7 +160,8 @@ class Request:
 
     def end_response(self, *, close: bool = False) -> None:
         """End the response. ``close``: close the connection, as announced to the client or to delimit the body."""
-        self._connection.finished(close or not self.keep_alive)
+        connection = self._connection
+        connection.finished(close or not self.head.keep_alive or connection.server.closing)
 
     def abort(self) -> None:
         """Cut the connection, so that a partial response is not taken for a complete one."""

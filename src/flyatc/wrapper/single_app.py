@@ -9,7 +9,7 @@ from flyatc.config.schema import App
 from flyatc.config.schema_sections import Caching, Compression, Delivery, Sendfile
 from flyatc.config.wrapper_env import WrapperSettings
 from flyatc.delivery.cache.cache import Cache
-from flyatc.delivery.cache.stored import CacheHit, Ready
+from flyatc.delivery.cache.stored import CacheHit
 from flyatc.edge import access_log, app_delivery, exchange, forward, headers, responses, serve_cached, upstream
 from flyatc.edge.served_app import ServedApp
 from flyatc.wire import server
@@ -49,13 +49,17 @@ class SingleApp:
         if self._largest_body and head.length > self._largest_body:
             return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
         cache = self._delivery.cache
-        if cache is not None and (stamp := cache.pass_by(head, "")) is not None:
-            to.stamp, to.since, to.cache = stamp, time(), cache.PASSED
+        if cache is None:
             return self._need_app(to)
-        if cache is None or (outcome := serve_cached.look_up(to, self._delivery, cache)) is None:
+        now = time()
+        found = cache.pass_by(head, "", self._delivery.compression, now)
+        if isinstance(found, int):
+            to.stamp, to.since, to.cache = found, now, cache.PASSED
             return self._need_app(to)
-        if isinstance(outcome, Ready):
-            return serve_cached.send_ready(to, outcome, time())
+        if found is not None:
+            return serve_cached.send_rendered(to, found.status, found.head(now), found.body)
+        if (outcome := serve_cached.look_up(to, self._delivery, cache)) is None:
+            return self._need_app(to)
         go, anew = partial(self._need_app, to), partial(self._refresh, to, cache)
         return serve_cached.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
 

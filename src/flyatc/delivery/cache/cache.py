@@ -1,8 +1,10 @@
 """Shared HTTP cache (RFC 9111), one for the daemon. Correct before clever. Pure: time is an argument.
 
-Looking up a request yields one of:
+``Cache.pass_by`` responds to most requests in a few steps: to those that are not cacheable, and to those for which a
+hit was pre-rendered (``Ready``), since it was sent before to an equivalent request.
 
-- ``Ready``: a pre-rendered hit, sent before to an equivalent request;
+Looking up another request yields one of:
+
 - ``CacheHit``: a hit;
 - ``Recording``: the request goes to the app, and its response is passed to the recording;
 - ``Waiting``: an equal request is at the app already, and its response may serve this one too;
@@ -18,7 +20,7 @@ from typing import NamedTuple
 from flyatc.delivery.cache import memory, policy, state
 from flyatc.delivery.cache.memory import Resource
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.request_key import MARKS, NOTED, CacheRequest
+from flyatc.delivery.cache.request_key import CacheRequest
 from flyatc.delivery.cache.state import CacheState, Counts, Waiting, Way, way
 from flyatc.delivery.cache.stored import CacheHit, Entry, File, Form, Ready, known, serve
 from flyatc.delivery.compression import LONGEST
@@ -32,10 +34,9 @@ class Refusal(NamedTuple):
     reason: str
 
 
-Outcome = Ready | CacheHit | Recording | Waiting | Refusal
+Outcome = CacheHit | Recording | Waiting | Refusal
 
 _REFUSAL = Refusal(504, "only-if-cached, and nothing usable is stored")
-_NO_HOST = (b"",)
 _LONGEST_CONTROL = 256  # octets of a Cache-Control that is remembered
 _READS = (b"GET", b"HEAD")
 _SAFE = (b"OPTIONS", b"TRACE")
@@ -69,21 +70,17 @@ class Cache:
         tenant: str,
         now: float,
         waiter: Callable[[bool], None] | None = None,
-        settings: object = None,
         *,
         rfc: bool = False,
     ) -> Outcome:
-        """Look up a request.
+        """Look up a request, for which ``pass_by`` has returned None.
 
         ``now``: Unix seconds. ``waiter``: pass it if the request may wait for another's response. It is called once,
         when that is done: look up again, with a waiter only if called with True. To stop waiting, call
-        ``Waiting.leave``; then look up again without a waiter. ``settings``: see ``keep_ready``; a Ready is returned
-        only for the same object. ``rfc``: ``delivery.cache.mode`` is ``rfc``. For a CacheHit with ``refresh``, see
-        ``refresh``. A Recording must always be ended: others wait for it."""
+        ``Waiting.leave``; then look up again without a waiter. ``rfc``: ``delivery.cache.mode`` is ``rfc``. For a
+        CacheHit with ``refresh``, see ``refresh``. A Recording must always be ended: others wait for it."""
         asked, books = CacheRequest(request, tenant, rfc), self._books
         resource = books.memory.resource(asked.uri)
-        if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
-            return ready
         if resource is None and asked.ordinary and books.flights.lonely(asked.uri):
             books.counts.misses += 1  # the cheap path for URIs that are known not to be cacheable
             return Recording(books, asked, _NEW, now)
@@ -128,24 +125,6 @@ class Cache:
         recording.began_at(stamp)
         return recording
 
-    def ready(self, request: head.RequestHead, tenant: str, settings: object, now: float) -> Ready | None:
-        """Return the pre-rendered hit for a plain request (see ``CacheRequest.plain``), as ``look_up`` would, at a
-        third of its cost; None: call ``look_up``."""
-        noted, memory = request.noted, self._books.memory
-        if request.method != b"GET" or request.framing is not head.NEVER or request.upgrade is not None:
-            return None
-        resource = memory.resources.get((tenant, noted.get(b"host", _NO_HOST)[0].lower(), request.path, request.query))
-        if resource is None or not resource.ready or not noted.keys().isdisjoint(NOTED):
-            return None
-        if any(map(MARKS.search, request.kept)):
-            return None
-        found = resource.ready.get(request.joined(b"accept-encoding"))
-        if found is None or not found.serves(settings, now):
-            return None
-        memory.touch(found.entry)
-        self._books.counts.hits += 1
-        return found
-
     def refresh(
         self, served: CacheHit, request: head.RequestHead, tenant: str, now: float, *, rfc: bool = False
     ) -> Recording:
@@ -168,13 +147,13 @@ class Cache:
         self._books.memory.add_form(entry, coding, form)
 
     def keep_ready(self, served: CacheHit, settings: object) -> None:
-        """Keep the rendered hit for plain requests with the same Accept-Encoding.
+        """Keep the rendered hit for plain requests of the same variant.
 
         ``settings``: those its coding was chosen by."""
         asked = served.plain
-        if asked is None or served.entry.answer.file is not None or len(asked.accepted or b"") > LONGEST:
+        if asked is None or served.entry.answer.file is not None or len((variant := asked.variant)[0] or b"") > LONGEST:
             return
-        self._books.memory.add_ready(Ready(served.entry, asked.accepted, settings, served.lines, served.body))
+        self._books.memory.add_ready(Ready(served.entry, variant, settings, served.lines, served.body))
 
     def packed(self, file: File, coding: bytes) -> bytes | None:
         """A file's content in a content-coding; empty if that is not smaller, None if not stored."""
@@ -226,14 +205,6 @@ class Cache:
         if entry.terms.ask and asked.conditional and not known(entry, asked):
             return None, _OLD  # the client may have what the app has now: the app evaluates its condition
         return entry, _OLD
-
-    def _ready(self, resource: Resource, asked: CacheRequest, settings: object, now: float) -> Ready | None:
-        ready = resource.ready.get(asked.accepted) if asked.plain else None
-        if ready is None or not ready.serves(settings, now):
-            return None
-        self._books.memory.touch(ready.entry)
-        self._books.counts.hits += 1
-        return ready
 
     def _serve(self, entry: Entry, asked: CacheRequest, use: policy.Use, now: float) -> CacheHit:
         books = self._books

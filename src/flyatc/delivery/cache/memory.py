@@ -8,26 +8,26 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from flyatc.delivery.cache import policy, stored, vary
-from flyatc.delivery.cache.request_key import PART, CacheRequest, Selector, Uri
+from flyatc.delivery.cache.request_key import PART, CacheRequest, Selector, Uri, Variant
 from flyatc.delivery.cache.stored import FORM_OCTETS, Entry, File, Form, StoredResponse
 
 MOST_VARIANTS = 64  # per URI; else one client with invented User-Agents fills the cache and slows lookups
 MOST_SPECS = 4  # different Vary headers per URI
 _BY_CODING = frozenset((b"accept-encoding",))
-_NONE: Mapping[bytes | None, stored.Ready] = {}
+_NONE: Mapping[Variant, stored.Ready] = {}
 _OTHER = {b"GET": PART, PART: b"GET"}
 
 
 class Resource:
-    """All entries of one URI. ``specs``: Vary headers seen, newest first; ``ready``: by Accept-Encoding, dropped when
-    any entry changes."""
+    """All entries of one URI. ``specs``: Vary headers seen, newest first; ``ready``: dropped when any entry
+    changes."""
 
     __slots__ = ("entries", "ready", "ready_octets", "specs")
 
     def __init__(self) -> None:
         self.entries: dict[Selector, Entry] = {}
         self.specs: list[vary.Names] = []
-        self.ready: Mapping[bytes | None, stored.Ready] = _NONE
+        self.ready: Mapping[Variant, stored.Ready] = _NONE
         self.ready_octets = 0
 
 
@@ -139,9 +139,9 @@ class MemoryStore:
         resource = self.resources[one.entry.uri]
         if resource.ready_octets + one.octets + one.entry.octets > self.bound:
             return
-        if len(resource.ready) >= stored.MOST or one.accepted in resource.ready:
+        if len(resource.ready) >= stored.MOST or one.variant in resource.ready:
             self._forget_ready(resource)
-        resource.ready = {**resource.ready, one.accepted: one}
+        resource.ready = {**resource.ready, one.variant: one}
         resource.ready_octets += one.octets
         self.octets += one.octets
         self._shrink()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flyatc.delivery.cache import memory
-from flyatc.delivery.cache.request_key import Selector, Uri
+from flyatc.delivery.cache.request_key import Selector, Uri, plain_origin
+from flyatc.delivery.cache.stored import Ready
 from flyatc.wire import head
 
 _SLOTS = 4096
@@ -49,9 +50,10 @@ class CacheState:
         Kept by hash: it may rarely change without need, but never fails to change."""
         return self._clears + self._voided[hash(uri) % _SLOTS]
 
-    def pass_by(self, request: head.RequestHead, tenant: str) -> int | None:
-        """Return a stamp if the request can go to the app without a look-up: nothing is stored for its URI, whose
-        responses cannot serve others. Pass its response to ``Cache.passed``. None: call ``Cache.look_up``."""
+    def pass_by(self, request: head.RequestHead, tenant: str, settings: object, now: float) -> int | Ready | None:
+        """Return what takes no look-up. A stamp: the request can go to the app: nothing is stored for its URI, and
+        its responses cannot serve others; pass the response to ``Cache.passed``. Ready: a hit. None: call
+        ``Cache.look_up``. ``settings``: see ``Cache.keep_ready``; ``now``: Unix seconds."""
         noted = request.noted
         if request.method != b"GET" or request.framing is not head.NEVER or request.upgrade is not None:
             return None
@@ -60,11 +62,21 @@ class CacheState:
         if b"range" in noted or b"if-match" in noted or b"if-unmodified-since" in noted:
             return None
         uri = (tenant, noted.get(b"host", _NO_HOST)[0].lower(), request.path, request.query)
-        number = hash(uri)
-        if self.flights.alone[number % _FLIGHT_SLOTS] != number or uri in self.memory.resources:
+        resource = self.memory.resources.get(uri)
+        if resource is None:
+            number = hash(uri)
+            if self.flights.alone[number % _FLIGHT_SLOTS] != number:
+                return None
+            self.counts.misses += 1
+            return self._clears + self._voided[number % _SLOTS]
+        if not resource.ready or (origin := plain_origin(request)) is None:
             return None
-        self.counts.misses += 1
-        return self._clears + self._voided[number % _SLOTS]
+        ready = resource.ready.get((request.joined(b"accept-encoding"), origin))
+        if ready is None or ready.settings is not settings or now >= ready.until:
+            return None
+        self.memory.touch(ready.entry)
+        self.counts.hits += 1
+        return ready
 
     def invalidate(self, uri: Uri) -> None:
         """Drop what is stored for the URI, and prevent storing responses that are being received."""

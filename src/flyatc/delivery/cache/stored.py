@@ -11,7 +11,7 @@ from typing import NamedTuple
 from flyatc.delivery import conditional
 from flyatc.delivery.cache import partial, policy
 from flyatc.delivery.cache.partial import Part
-from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
+from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri, Variant
 from flyatc.wire import head
 
 # Overhead of an entry in memory besides its strings: the objects and their table slots, measured with tracemalloc, and
@@ -182,26 +182,24 @@ OCTETS = 400  # memory overhead of one besides its strings
 class Ready:
     """A pre-rendered whole response, usable while it is fresh.
 
-    ``accepted``: the Accept-Encoding it is for, None if the header is missing; ``settings``: of compression, compared
-    by identity; ``body``: the entry's, or that of one of its forms."""
+    ``variant``: of the requests that it is for; ``settings``: of compression, compared by identity; ``body``: the
+    entry's, or that of one of its forms; ``until``: Unix seconds."""
 
-    __slots__ = ("_began", "_head", "_lines", "_seconds", "_until", "accepted", "body", "entry", "settings")
+    __slots__ = ("_began", "_head", "_lines", "_seconds", "body", "entry", "settings", "status", "until", "variant")
 
-    def __init__(self, stored: Entry, accepted: bytes | None, settings: object, lines: bytes, body: bytes) -> None:
+    def __init__(self, stored: Entry, variant: Variant, settings: object, lines: bytes, body: bytes) -> None:
         """``lines``: header lines, as in ``CacheHit``."""
-        self.entry, self.accepted, self.settings, self.body = stored, accepted, settings, body
-        self._lines = b"HTTP/1.1 %d %b%b" % (stored.answer.status, stored.answer.reason, lines)
-        self._began, self._until = stored.received, stored.received + stored.terms.lifetime - stored.terms.age
+        self.entry, self.variant, self.settings, self.body = stored, variant, settings, body
+        self.status = stored.answer.status
+        self._lines = b"HTTP/1.1 %d %b%b" % (self.status, stored.answer.reason, lines)
+        self._began, self.until = stored.received, stored.received + stored.terms.lifetime - stored.terms.age
         self._seconds: int | None = None  # age that ``_head`` was rendered for; below 0 if the clock was set back
         self._head = b""
 
     @property
     def octets(self) -> int:
         """Memory used, without the body, which is the entry's."""
-        return OCTETS + 2 * len(self._lines) + len(self.accepted or b"")
-
-    def serves(self, settings: object, now: float) -> bool:
-        return now < self._until and self.settings is settings
+        return OCTETS + 2 * len(self._lines) + len(self.variant[0] or b"") + sum(map(len, self.variant[1]))
 
     def head(self, now: float) -> bytes:
         """As ``CacheHit.head``; rendered once a second."""
@@ -229,7 +227,7 @@ class CacheHit:
     to send instead of a body (its sender handles conditions and ranges); ``whole``: True if ``body`` is the entry's
     whole body, so that one of ``entry.forms`` may replace it (``encode``); ``refresh``: the entry is stale, and
     ``Cache.refresh`` must be called to revalidate it in the background; ``plain``: the request, if the response depends
-    on nothing but its Accept-Encoding (see ``Cache.keep_ready``)."""
+    on nothing but its variant (see ``Cache.keep_ready``)."""
 
     __slots__ = ("body", "cache_lines", "entry", "file", "lines", "plain", "reason", "refresh", "status", "whole")
 
