@@ -52,6 +52,7 @@ LITTLE_SPACE = 256 << 20  # bytes
 LITTLE_SHARE = 0.1
 FLY_DEFAULT = 5.0  # s; kill_timeout where fly.toml has none
 SUSPENDED_MB = 2048
+WAYS = "ulimit -Hn; LimitNOFILE of systemd; --ulimit of Docker"
 FILES_BESIDES, FILES_PER_APP = 256, 40  # listener, log, control; an app's pipes, litestream's files, connections
 
 
@@ -168,15 +169,13 @@ def sleep(config: Config, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def open_files(config: Config) -> list[Finding]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Check the hard limit: flyatc raises the soft one itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_BESIDES + FILES_PER_APP * config.limits.running
-    text = f"{soft} may be open at a time; {config.limits.running} apps and their clients may need {needed}"
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    text = f"{hard} may be open at a time; {config.limits.running} apps and their clients may need {needed}"
+    if hard == resource.RLIM_INFINITY or hard >= needed:
         return [Finding("good", "open files", text)]
-    advice = f"raise RLIMIT_NOFILE to {needed}" + (
-        " (ulimit -n)" if hard >= needed else ", as root: the hard limit too"
-    )
-    return [Finding("doubt", "open files", text, advice)]
+    return [Finding("doubt", "open files", text, f"raise the hard limit of open files to {needed} ({WAYS})")]
 
 
 async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Finding]:

@@ -31,7 +31,7 @@ from flyatc.daemon.machine_sleep import DaemonMachine
 from flyatc.daemon.operations import Operations
 from flyatc.daemon.wiring import DataLock, Parts
 from flyatc.edge.listener import Listener
-from flyatc.kit import tasks, threads
+from flyatc.kit import file_limit, tasks, threads
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import leftovers, proc
@@ -71,6 +71,7 @@ def run(path: Path) -> int:
 
 
 def run_in_event_loop(main: Coroutine[Any, Any, int]) -> int:
+    file_limit.raise_it()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import time
 
 from flyatc.config.schema import Config, Limits
@@ -214,7 +215,8 @@ class PrivateListener:
         """``status``: see PrivateHandler."""
         if self._listener is not None:
             door = PrivateHandler(self._signer, handler, status)
-            await self._listener.open(server.Server(door.handle, door.refuse, limits, handler.exchange))
+            warn = partial(self._log.event, "warning")
+            await self._listener.open(server.Server(door.handle, door.refuse, limits, handler.exchange, warn))
             self._log.event("info", "open to the other machines", on=str(self._listener.where))
 
     def use(self, limits: Limits) -> None:

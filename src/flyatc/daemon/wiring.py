@@ -112,7 +112,8 @@ class Parts:
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.maintenance, self._fly_replay(config), self.dashboard
         )
-        self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits, self.handler.exchange)
+        warn = partial(log.event, "warning")
+        self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits, self.handler.exchange, warn)
 
     def _fly_replay(self, config: Config) -> FlyReplay | None:
         """None: not on Fly, or the identity of this machine there is unknown."""

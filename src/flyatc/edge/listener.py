@@ -10,7 +10,7 @@ from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.wire import connection, server
+from flyatc.wire import connection, descriptors, server
 
 BACKLOG = 4096
 
@@ -33,7 +33,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._wire = wire
         self._server = await loop.create_server(
-            partial(connection.Connection, wire), sock=self._socket, backlog=BACKLOG
+            partial(connection.Connection, wire), sock=self._socket, backlog=_backlog()
         )
         self._sweeper = tasks.start(_sweep(wire), "limits of connections")
 
@@ -57,6 +57,12 @@ class Listener:
         self._wire.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
+
+
+def _backlog() -> int:
+    """Return how many connections may wait to be accepted: all are accepted at once, before one can be refused."""
+    bounds = descriptors.bounds()
+    return min(BACKLOG, bounds.full - bounds.crowded)
 
 
 async def _sweep(wire: server.Server) -> None:

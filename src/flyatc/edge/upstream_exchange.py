@@ -14,7 +14,7 @@ from flyatc.config.schema import App
 from flyatc.delivery.cache.recording import Recording
 from flyatc.edge import exchange, headers, upstream
 from flyatc.kit import tasks
-from flyatc.wire import chunked, head, server, splice, upstream_connection
+from flyatc.wire import chunked, descriptors, head, server, splice, upstream_connection
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 TRIES = 3
@@ -43,6 +43,10 @@ class UpstreamExchange(exchange.Exchange, ABC):
         return self.head.framing is head.NEVER and self.head.method in IDEMPOTENT
 
     async def _dial(self) -> None:
+        if descriptors.lowest_free() >= descriptors.bounds().crowded:
+            self._connection.server.make_room()
+            if descriptors.lowest_free() >= descriptors.bounds().full:
+                return self._fail(503, f"too many connections are open: {descriptors.ADVICE}")
         try:
             connection = await self.gateway.dial()
         except (OSError, TimeoutError) as error:

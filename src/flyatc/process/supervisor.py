@@ -20,6 +20,7 @@ When the daemon is gone, all runs are ended: SIGTERM, GRACE seconds, SIGKILL. Th
 next daemon must not wait for them."""
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -158,7 +159,9 @@ class Supervisor:
             select.select((), (), (), AGAIN)
 
 
-def main(channel: int) -> None:
+def main(channel: int, files: tuple[int, int]) -> None:
+    """``files``: the limits of open files, soft and hard, for the apps."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
     for number in IGNORED:  # SIGCHLD: roots are reaped by the kernel
         signal.signal(number, signal.SIG_IGN)
     confine.hide_process()

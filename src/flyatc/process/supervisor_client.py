@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import flyatc
-from flyatc.kit import tasks
+from flyatc.kit import file_limit, tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.kit.streams import Streams
 from flyatc.observe.log import Log
@@ -122,7 +122,7 @@ AGAIN = 0.05  # s; from one SIGKILL to the next
 MESSAGE = 64  # bytes
 FAREWELL = 2.0  # s; for the supervisor to end
 MOST_DEATHS, WITHIN = 5, 10.0  # ends of the supervisor, in this many seconds, after which it is not restarted
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from flyatc.process import supervisor; supervisor.main({})"
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from flyatc.process import supervisor; supervisor.main({}, {})"
 
 
 class Launcher:
@@ -219,8 +219,9 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             folder = str(Path(flyatc.__file__).parent.parent)
+            program = PROGRAM.format(theirs.fileno(), file_limit.inherited())
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", PROGRAM.format(theirs.fileno()), folder, self._data],
+                [sys.executable, "-I", "-S", "-c", program, folder, self._data],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -55,9 +55,7 @@ class Connection(asyncio.Protocol):
         self.peer = name[0] if isinstance(name, tuple) else ""
         if self.peer.startswith("::ffff:"):
             self.peer = self.peer[7:]
-        self.server.connections.add(self)
-        if self.server.closing:
-            self.abort()
+        self.server.admit(self)
 
     def data_received(self, data: bytes) -> None:
         request = self._request
@@ -294,6 +292,13 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         if self._request is None and not self._buffer and self.transport is not None:
             self.transport.close()
+
+    @property
+    def idle_since(self) -> float | None:
+        """When it became idle (monotonic), though a head may have begun; None: it has a request or unsent data."""
+        transport = self.transport
+        busy = self._request is not None or transport is None or transport.get_write_buffer_size()
+        return None if busy else self._since
 
     def check(self, now: float) -> None:
         """Enforce the time limits. ``now``: monotonic."""

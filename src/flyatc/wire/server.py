@@ -6,16 +6,20 @@ A connection (``wire.connection``) passes each ``Request`` to the handler. The o
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import Callable
+from operator import itemgetter
 from time import monotonic
 from typing import Any, Protocol
 
 from flyatc.config.schema import Limits
-from flyatc.wire import head, splice
+from flyatc.wire import descriptors, head, splice
 from flyatc.wire.errors import BadMessage
 
 WRITE_HIGH = 131072  # octets that may wait to be sent before backpressure is applied
+FEWEST_CLOSED = 16  # idle connections that are closed at once when descriptors are short
+SEARCH_SECONDS, WARN_SECONDS = 0.1, 60.0
 
 
 class Receiver(Protocol):
@@ -63,6 +67,9 @@ class Connection(Protocol):
     def check(self, now: float) -> None: ...
 
     def close_if_idle(self) -> None: ...
+
+    @property
+    def idle_since(self) -> float | None: ...
 
 
 class Request:
@@ -194,12 +201,14 @@ class Server:
         refuse: Callable[[Connection, BadMessage, bytes], bytes],
         limits: Limits,
         request: Callable[[Connection, head.RequestHead], Request] = Request,
+        warn: Callable[[str], None] = lambda why: None,
     ) -> None:
         """``handle`` processes a request, as ``request`` makes it; ``refuse`` returns the response to a malformed one,
-        from its bytes so far."""
-        self.handle, self.refuse, self.limits, self.request = handle, refuse, limits, request
+        from its bytes so far; ``warn``: called now and then while descriptors are short."""
+        self.handle, self.refuse, self.limits, self.request, self._warn = handle, refuse, limits, request, warn
         self.connections: set[Connection] = set()
         self.closing = False
+        self._searched = self._warned = -math.inf  # when no idle connection was found; monotonic
         self._fewer = asyncio.Event()
 
     def sweep(self) -> None:
@@ -207,6 +216,35 @@ class Server:
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
+
+    def admit(self, connection: Connection) -> None:
+        """Take a new connection; refuse it if descriptors are short and no connection is idle."""
+        transport = connection.transport
+        assert transport is not None
+        if self.closing:
+            return connection.abort()
+        if descriptors.number(transport) >= descriptors.bounds().crowded and not self.make_room():
+            fault = BadMessage(503, f"too many connections are open: {descriptors.ADVICE}")
+            transport.write(self.refuse(connection, fault, b""))
+            return transport.close()
+        return self.connections.add(connection)
+
+    def make_room(self) -> bool:
+        """Close idle connections, those that are idle for longest. Return whether there was one."""
+        now = monotonic()
+        if now - self._searched < SEARCH_SECONDS:
+            return False  # else many refused connections would cost a search each
+        found = [(since, one) for one in self.connections if (since := one.idle_since) is not None]
+        found.sort(key=itemgetter(0))
+        for _, one in found[: max(FEWEST_CLOSED, len(found) // 8)]:
+            if one.transport is not None:
+                one.transport.close()
+        if now - self._warned > WARN_SECONDS:
+            self._warned = now
+            self._warn(f"file descriptors are short, so idle connections of clients are closed: {descriptors.ADVICE}")
+        if not found:
+            self._searched = now
+        return bool(found)
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -5,11 +5,14 @@ a transport's own descriptor, so duplicates are watched.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import sys
 import termios
 from collections.abc import Callable
+
+from flyatc.wire import descriptors
 
 WORTH = 1 << 18  # octets from which it pays
 PIPE = 1 << 20  # octets between the sockets at most
@@ -60,6 +63,8 @@ class Splice:
             self._from = os.dup(source.get_extra_info("socket").fileno())
             self._to = os.dup(target.get_extra_info("socket").fileno())
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._pipe[1] >= descriptors.bounds().crowded:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE)
         except OSError:
             self._close()

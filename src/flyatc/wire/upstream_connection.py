@@ -9,7 +9,7 @@ import socket
 from time import monotonic
 from typing import Protocol, cast
 
-from flyatc.wire import chunked, head, head_parser
+from flyatc.wire import chunked, descriptors, head, head_parser
 from flyatc.wire.errors import BadMessage
 
 HEAD_LIMIT = 262144  # octets of a head; apps may set many cookies
@@ -64,8 +64,8 @@ class AppConnection(asyncio.BufferedProtocol):
     ``idle_limit``: seconds for which it may be idle and then reused."""
 
     __slots__ = (
-        "_buffer", "_decoder", "_framing", "_interim", "_late", "_left", "_method", "_parser", "_pool", "_reusable",
-        "idle_limit", "receiver", "responding", "since", "transport", "unread", "used",
+        "_beside", "_buffer", "_decoder", "_framing", "_interim", "_late", "_left", "_method", "_parser", "_pool",
+        "_reusable", "idle_limit", "receiver", "responding", "since", "transport", "unread", "used",
     )  # fmt: skip
 
     def __init__(self, pool: OwningPool) -> None:
@@ -85,6 +85,7 @@ class AppConnection(asyncio.BufferedProtocol):
         self.used = False
         self.unread = False  # it was reset: the app closed it without reading all that was sent (tcp(7): else a FIN)
         self.since = 0.0  # when it became idle
+        self._beside = KEEP_IDLE  # it is kept for reuse if fewer are; 0: never
 
     # --- requests ---
 
@@ -115,7 +116,7 @@ class AppConnection(asyncio.BufferedProtocol):
         if reuse and self._reusable and self._framing is None and not self._buffer and self.transport.is_reading():
             self.used, self.since = True, monotonic()
             idle = self._pool.unused
-            if len(idle) < KEEP_IDLE:
+            if len(idle) < self._beside:
                 return idle.append(self)
             self.close()
         else:
@@ -174,6 +175,8 @@ class AppConnection(asyncio.BufferedProtocol):
         transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
         self.transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH)
+        if descriptors.number(transport) >= descriptors.bounds().crowded:
+            self._beside = 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _read

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import io
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flyatc.kit import file_limit
 from flyatc.kit.errors import StartFailed
 from flyatc.process.spawn import Leader
 
@@ -29,13 +31,14 @@ class ForegroundApp:
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], blocked: Collection[int]) -> None:
         """Raises StartFailed."""
-        prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+        prctl, parent, files = ctypes.CDLL(None).prctl, os.getpid(), file_limit.inherited()
 
         def in_the_child() -> None:
-            """Make three system calls between fork and exec, all looked up before."""
+            """Make four system calls between fork and exec, all looked up before."""
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:  # flyatc has died meanwhile
                 os._exit(1)
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
         try:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from flyatc import __version__
@@ -114,7 +115,8 @@ class Wrapper:
             self._page(),
             databases.sendfile_roots(config, settings.target_port),
         )
-        self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings), self._single.exchange)
+        warn, single = partial(log.event, "warning"), self._single
+        self._wire = server.Server(single.handle, single.refuse, _limits(settings), single.exchange, warn)
         self._app: ForegroundApp | None = None
         self._main = asyncio.current_task()
         self._stop_signal: signal.Signals | None = None  # received before there was an app
