@@ -12,6 +12,7 @@ from flyatc.kit.errors import StartFailed
 from flyatc.process import launch_plan
 
 ENVIRON = {"PATH": "/bin", "HOME": "/root", "PORT": "3000"}
+NAMES = {"FLYATC_TENANT": "bellevue/2025/winter", "FLYATC_USER": "bellevue"}
 
 
 def tenant(*argv: str, name: str = "2025/winter", env: dict[str, str | None] | None = None, ready: str = "") -> Tenant:
@@ -84,7 +85,7 @@ def test_what_belongs_to_the_daemon_is_withheld() -> None:
         "secret",
     )
     launch = launch_plan.plan(tenant("app"), 20001, {**ENVIRON, **ours, "FLY_REGION": "iad"})
-    assert launch.env == {"PATH": "/bin", "HOME": "/root", "PORT": "20001", "FLY_REGION": "iad"}
+    assert launch.env == {"PATH": "/bin", "HOME": "/root", "PORT": "20001", "FLY_REGION": "iad", **NAMES}
 
 
 def test_the_operator_gives_a_withheld_variable_back_by_naming_it() -> None:
@@ -95,7 +96,19 @@ def test_the_operator_gives_a_withheld_variable_back_by_naming_it() -> None:
 def test_the_apps_own_environment_wins_and_null_removes() -> None:
     env: dict[str, str | None] = {"HOME": None, "NEVER_SET": None, "PORT": "unix:{data}/s", "RAILS_ENV": "production"}
     launch = launch_plan.plan(tenant("app", env=env), 20001, ENVIRON)
-    assert launch.env == {"PATH": "/bin", "PORT": "unix:/data/bellevue/2025~winter/s", "RAILS_ENV": "production"}
+    assert launch.env == {
+        "PATH": "/bin", "PORT": "unix:/data/bellevue/2025~winter/s", "RAILS_ENV": "production", **NAMES
+    }  # fmt: skip
+
+
+def test_an_app_gets_the_address_of_its_tenant_unless_its_environment_says_otherwise() -> None:
+    inherited = {**ENVIRON, "FLYATC_TENANT": "of the daemon"}
+    assert NAMES.items() <= launch_plan.plan(tenant("app"), 20001, inherited).env.items()
+    alone = launch_plan.plan(tenant("app", name=""), 0, ENVIRON).env
+    assert (alone["FLYATC_TENANT"], alone["FLYATC_USER"]) == ("bellevue", "bellevue")
+    own = launch_plan.plan(tenant("app", env={"FLYATC_TENANT": "{tenant}", "FLYATC_USER": None}), 20001, ENVIRON).env
+    assert own["FLYATC_TENANT"] == "2025/winter"
+    assert "FLYATC_USER" not in own
 
 
 def test_the_directory_and_the_path_to_ask_come_along() -> None:

@@ -49,11 +49,13 @@ def add(daemon: Daemon, tenant: str, table: str = "here") -> int:
 
 def test_a_command_has_the_environment_the_folder_and_the_streams_of_its_caller(daemon: Daemon) -> None:
     tell = "import os, sys; print(os.getcwd(), os.environ['DATABASE_PATH'], os.environ.get('PORT'), sys.argv[1]); "
+    tell += "print(os.environ['FLYATC_TENANT'], os.environ['FLYATC_USER']); "
     tell += "print('AWS_SECRET_ACCESS_KEY' in os.environ, file=sys.stderr); print(sys.stdin.read()[::-1]); sys.exit(7)"
-    run = execute(daemon, "bob", *PYTHON, tell, "{port} ${HOME} {{x}", stdin="olleh")
-    database = daemon.data / "tenants" / "bob" / "~" / "app.sqlite3"
+    run = execute(daemon, "ann/two", *PYTHON, tell, "{port} ${HOME} {{x}", stdin="olleh")
+    database = daemon.data / "tenants" / "ann" / "two" / "app.sqlite3"
     assert run.returncode == 7
-    assert run.stdout.splitlines() == [f"{daemon.folder} {database} None {{port}} ${{HOME}} {{{{x}}", "hello"]
+    first = f"{daemon.folder} {database} None {{port}} ${{HOME}} {{{{x}}"
+    assert run.stdout.splitlines() == [first, "ann/two ann", "hello"]
     assert run.stderr == "False\n"
 
 

@@ -99,7 +99,9 @@ def is_its_own(found: dict[str, Any]) -> None:
     assert {what: found[what] for what in ALLOWED} == dict.fromkeys(ALLOWED, "yes")
     assert found["environments with the secret"] == []
     ours = {name for name in found["environment"] if name.startswith(("AWS_", "FLYATC_"))}
-    assert ours == {"FLYATC_RUN", "FLYATC_FOLDER"}, "which identify it, and open nothing"
+    assert ours == {"FLYATC_RUN", "FLYATC_FOLDER", "FLYATC_TENANT", "FLYATC_USER"}, (
+        "which identify it, and open nothing"
+    )
     assert found["no new privileges"] is True
     known = ("socket:", "/var/tmp/flyatc-", "/proc/")  # its connections, its database, the list itself
     assert [one for one in found["open descriptors"] if not one.startswith(known)] == []

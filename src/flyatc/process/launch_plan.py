@@ -8,7 +8,7 @@ argument for any user name.
 
 The app gets the daemon's environment *without the daemon's own variables*: the credentials of the store open every
 customer's databases, so no app may have them. An app that needs such a variable must name it:
-``env: {AWS_REGION: "${AWS_REGION}"}``.
+``env: {AWS_REGION: "${AWS_REGION}"}``. ``FLYATC_TENANT`` and ``FLYATC_USER`` name its tenant; ``app.env`` may set them.
 """
 
 import base64
@@ -112,7 +112,7 @@ def plan(tenant: Tenant, port: int, environ: Mapping[str, str], secrets: Mapping
     if not app.command:
         raise StartFailed(f"there is no command to run {tenant.address} with: set app.command in tenants.yaml")
     known = words(tenant, port)
-    env = without_secrets(environ)
+    env = {**without_secrets(environ), "FLYATC_TENANT": tenant.address, "FLYATC_USER": tenant.user}
     if port:
         env["PORT"] = str(port)
     for name, text in app.env.items():
