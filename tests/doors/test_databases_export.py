@@ -51,7 +51,7 @@ async def test_a_version_a_moment_and_the_newest_are_copied_from_the_store(yard:
     for machine in (a, b):  # b has no local file
         assert await exported(machine) == [1, 2, 3]
         assert await exported(machine, oldest.id) == [1]
-        assert await exported(machine, Moment(newest.saved - 0.0001)) == [1, 2]
+        assert await exported(machine, Moment(newest.saved - 0.002)) == [1, 2]
 
 
 async def test_the_newest_content_of_a_running_app_is_copied_with_its_wal(yard: Yard) -> None:

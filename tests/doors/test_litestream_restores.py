@@ -2,8 +2,10 @@
 mode, of an earlier time. With the real litestream and a folder."""
 
 import asyncio
+import os
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from time import time
 
@@ -17,6 +19,7 @@ from flyatc.databases.decisions.version_choice import Moment
 from flyatc.databases.litestream import client
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
+from flyatc.observe.log import stamp
 
 FIRST = previous(0, clean=True)
 
@@ -190,3 +193,18 @@ async def test_one_can_go_back_to_an_earlier_time(machines: Streamers) -> None:
     assert await (await machines.machine("b")).session(three) == [1, 3]
     with pytest.raises(RestoreRefused, match="nothing of it from that time"):
         await a.door.roll_back(a.tenant, await a.prepared(), after(three), [DATABASE], Moment(moment - 3600), silent)
+
+
+async def test_the_time_that_is_shown_of_a_stream_brings_back_its_last_state(machines: Streamers) -> None:
+    a = await machines.machine("a")
+    one = FakeLease(1, FIRST)
+    await a.cut(one, 1, 2)
+    for file in machines.ltx():
+        os.utime(file, ns=(0, int(time()) * 10**9 - 876_543_600))  # .1234564, which is shown as .123456
+    record = await a.prepared()
+    (span,) = await a.door.history(a.tenant, record, one)
+    shown = datetime.fromisoformat(stamp(span.until)).timestamp()
+    assert shown < span.since == span.until
+    back = await a.door.roll_back(a.tenant, record, two := after(one, clean=False), [DATABASE], Moment(shown), silent)
+    await back.leave()
+    assert await a.session(after(two)) == [1, 2]

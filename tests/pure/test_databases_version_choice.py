@@ -1,9 +1,12 @@
 """The version that a time means."""
 
+from datetime import datetime
+
 import pytest
 
 from flyatc.databases.decisions.version_choice import NoneSoOld, Picked, SavedVersion, newest, rfc3339, saved_versions
 from flyatc.databases.manifest import Pointer, Snapshot, name, point
+from flyatc.observe.log import stamp
 
 NOON = 1795262400.0
 
@@ -32,6 +35,13 @@ def test_the_newest_at_or_before_the_moment_is_taken(minute: float, seq: int) ->
     assert isinstance(found, Picked)
     assert found.key == name(1, seq)
     assert "saved 2026-11-21T12:" in found.reason
+
+
+def test_a_time_that_was_shown_means_the_version_that_it_was_shown_for() -> None:
+    saved = NOON + 0.12345649
+    shown = datetime.fromisoformat(stamp(saved)).timestamp()
+    assert shown < saved
+    assert isinstance(newest([SavedVersion(name(1, 1), saved)], shown), Picked)
 
 
 def test_before_all_of_them_the_oldest_is_named() -> None:

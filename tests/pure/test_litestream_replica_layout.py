@@ -6,7 +6,7 @@ import pytest
 
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import transfer
-from flyatc.databases.decisions.version_choice import Picked, SavedVersion
+from flyatc.databases.decisions.version_choice import ROUNDED, Picked, SavedVersion
 from flyatc.databases.litestream import client, replica_layout
 from flyatc.databases.litestream.replica_layout import Addresses, Line
 from flyatc.databases.manifest import Position
@@ -44,11 +44,12 @@ def test_files_that_are_not_litestreams_are_reported() -> None:
 
 def test_a_time_is_looked_for_in_the_newest_line_that_had_begun() -> None:
     found = replica_layout.Lines((Line(1, 1, 1, 10.0, 20.0), Line(2, 1, 1, 30.0, 40.0), Line(3, 1, 1, 50.0, 60.0)))
-    assert [(line.number, at) for line, at in replica_layout.at(found, 35.0)] == [(2, 35.0), (1, None)]
+    assert [(line.number, at) for line, at in replica_layout.at(found, 35.0)] == [(2, 35.0 + ROUNDED), (1, None)]
     assert [(line.number, at) for line, at in replica_layout.at(found, 45.0)] == [(2, None), (1, None)]
-    assert [(line.number, at) for line, at in replica_layout.at(found, 39.0)][:2] == [(2, 39.0), (2, None)], (
+    assert [(line.number, at) for line, at in replica_layout.at(found, 39.0)][:2] == [(2, 39.0 + ROUNDED), (2, None)], (
         "clocks differ"
     )
+    assert [line.number for line, _ in replica_layout.at(found, 50.0 - ROUNDED / 2)] == [3, 2, 1], "shown of line 3"
     assert replica_layout.at(found, 5.0) == []
 
 
@@ -124,7 +125,7 @@ def test_what_was_saved_last_before_a_moment_is_looked_at_first() -> None:
     line = Line(1, 1, 1, 10.0, 20.0)
     found = replica_layout.Lines((line,))
     early, late = SavedVersion("000001-000000001.sqlite3.zst", 15.0), SavedVersion("000001-000000002.sqlite3.zst", 30.0)
-    assert replica_layout.places_at(found, [early, late], 16.0)[0] == (line, 16.0), "a line is exact"
+    assert replica_layout.places_at(found, [early, late], 16.0)[0] == (line, 16.0 + ROUNDED), "a line is exact"
     assert isinstance(replica_layout.places_at(found, [early, late], 40.0)[0], Picked)
     assert replica_layout.places_at(found, [early], 40.0)[0] == (line, None)
     assert replica_layout.places_at(found, [early, late], 5.0) == []

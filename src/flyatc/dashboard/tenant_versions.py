@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from time import time
@@ -70,12 +70,9 @@ def is_snapshot(version: Version) -> bool:
 
 
 def fields_of(address: str, version: Version) -> dict[str, str]:
-    """Return the fields of a form that is about a version. Of a stream it is the last state: a thousandth after its
-    ``saved``, which is rounded down."""
-    found = {"address": address, "database": version.database}
-    if is_snapshot(version):
-        return found | {"version": version.id}
-    return found | {"when": (datetime.fromisoformat(version.saved) + timedelta(milliseconds=1)).isoformat()}
+    """Return the fields of a form that is about a version. Of a stream it is the last state."""
+    which = {"version": version.id} if is_snapshot(version) else {"when": version.saved}
+    return {"address": address, "database": version.database, **which}
 
 
 def choice_of(fields: Mapping[str, str], now: float) -> Choice:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from flyatc.databases.manifest import Pointer, saved_at, version
 
+ROUNDED = 0.001  # s; a time that was shown, and given back, may be earlier by so much than what it was shown for
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -58,7 +60,7 @@ def saved_versions(pointer: Pointer | None, there: Mapping[str, float]) -> list[
 def newest(found: Iterable[SavedVersion], at: float) -> Picked | NoneSoOld:
     """Return the last one in the order of history, not of the clocks, which may differ between machines."""
     ordered = sorted(found, key=lambda one: one.key)
-    early = [one for one in ordered if one.saved <= at]
+    early = [one for one in ordered if one.saved <= at + ROUNDED]
     if early:
         return Picked(early[-1].key, f"the newest of {rfc3339(at)}, saved {rfc3339(early[-1].saved)}")
     if not ordered:

@@ -89,8 +89,9 @@ def read(there: Iterable[Stored], prefix: str) -> Lines:
 
 
 def at(lines: Lines, moment: float) -> list[tuple[Line, float | None]]:
-    """Return the lines that may have the state at ``moment``, the likeliest first. None as time: the last state of the
-    line, since litestream cannot find a later time."""
+    """Return the lines that may have the state at ``moment``, the likeliest first, each with the time to restore. None:
+    the last state of the line, since litestream cannot find a later time."""
+    moment += version_choice.ROUNDED
     found: list[tuple[Line, float | None]] = []
     for line in reversed(lines.found):
         if line.since <= moment:
