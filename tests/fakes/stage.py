@@ -11,6 +11,7 @@ import msgspec
 
 from fakes.owners import FakeLease, previous
 from flyatc.config import schema, schema_sections
+from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
 from flyatc.kit.streams import Streams
 from flyatc.kit.types import Effort, Exit, Progress, Work
@@ -236,8 +237,12 @@ class Stage:
         try:
             yield self.owned
         finally:
-            await self.step("disown", spec.address)
-            self.reported(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
+            release = self._disown(spec)  # as a LeaseManager's, one that takes time is not cut short
+            await (tasks.to_the_end(tasks.start(release, "release")) if "disown" in self.takes else release)
+
+    async def _disown(self, spec: schema.Tenant) -> None:
+        await self.step("disown", spec.address)
+        self.reported(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
 
     @contextlib.asynccontextmanager
     async def _restored(self, spec: schema.Tenant, owned: FakeLease) -> AsyncIterator[FakeDatabases]:

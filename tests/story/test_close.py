@@ -99,6 +99,17 @@ async def test_a_save_that_hangs_is_cut_at_the_deadline_and_reported() -> None:
     assert (stage.status("a").unsaved, stage.status("b").unsaved) == (True, False)
 
 
+@pytest.mark.parametrize(("seconds", "saved"), [(24.5, True), (30.0, False)])
+async def test_a_run_that_is_cut_after_its_save_is_saved_once_its_user_is_released(seconds: float, saved: bool) -> None:
+    stage = Stage()
+    await stage.visit()
+    stage.takes["disown"] = seconds
+    assert await stage.fleet.close(25) is saved
+    assert (stage.story["a"][-1] == "-owner") is saved
+    assert not [one for one in stage.events if one["msg"].startswith("not saved")]
+    assert not stage.status().unsaved
+
+
 async def test_a_save_that_fails_is_tried_again_within_the_time() -> None:
     stage = Stage()
     await stage.visit()

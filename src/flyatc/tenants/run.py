@@ -62,7 +62,7 @@ class Run:
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
         self.in_use = False  # its databases are open
         self._killed = self._copy_lost = False
-        self._trouble: str | None = None  # why the databases could not be opened
+        self._unsaved: str | None = "its run was cut short"  # why the store may lack data; None: it has everything
         if not self.saves_only:
             record.failure = None
         tracker.change_to(State.OWNING)
@@ -178,7 +178,6 @@ class Run:
     # --- the task ---
 
     async def _main(self) -> None:
-        unsaved: str | None = "its run was cut short"
         try:
             async with contextlib.AsyncExitStack() as held:
                 try:
@@ -187,12 +186,11 @@ class Run:
                     self._fail(error)
                 finally:
                     self._begin_release()
-            unsaved = None
         except Exception as error:
             self._copy_lost = isinstance(error, CopyLost)
-            unsaved = str(error) or repr(error)
+            self._unsaved = str(error) or repr(error)
         finally:
-            self._end(unsaved)
+            self._end()
 
     async def _live(self, held: contextlib.AsyncExitStack) -> None:
         if self._stop_requested.is_set():
@@ -225,7 +223,7 @@ class Run:
             self._record.epoch = self.lease.epoch
         held.callback(tasks.start(self._watch(self.lease), f"owner of {self.spec.address}").cancel)
         self._tracker.change_to(State.RESTORING)
-        held.callback(setattr, self, "in_use", False)  # after their release
+        held.push(self._databases_left)
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.lease))
         self.in_use = True
         held.push_async_callback(self.commands.end)
@@ -310,8 +308,8 @@ class Run:
             if error.settled:
                 self._record.saved()
         if self.saves_only:
-            if not isinstance(error, HeldElsewhere) or not error.settled:
-                self._trouble = str(error) or "its databases could not be opened in time to save them"
+            why = str(error) or "its databases could not be opened in time to save them"
+            self._unsaved = None if isinstance(error, HeldElsewhere) and error.settled else why
             return
         late = isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired()
         self._failures.start_failed(error, late=late)
@@ -325,7 +323,11 @@ class Run:
         self._waiting.settled.set()
         self.commands.opened.set()
 
-    def _end(self, unsaved: str | None) -> None:
+    def _databases_left(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.in_use = False
+        self._unsaved = None if error is None and self.databases is not None else self._unsaved
+
+    def _end(self) -> None:
         record = self._record
         if self.child is not None and self.child.exit is not None:
             record.exited(self.child.exit)
@@ -333,9 +335,8 @@ class Run:
             record.saved_at = self.databases.saved_at
             record.renewed.update(self.databases.renewed)
             record.overlooked = self.overlooked
-            self._failures.saved(unsaved, lost=self._copy_lost)
-        elif self.saves_only:
-            self._failures.saved(self._trouble or unsaved)
+        if self.databases is not None or self.saves_only:
+            self._failures.saved(self._unsaved, lost=self._copy_lost)
         self._tracker.change_to(State.FAILED if record.failure is not None else State.STOPPED)
         self.over.set()
         self._ended()
