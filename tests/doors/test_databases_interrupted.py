@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fakes.machines import Yard
+from fakes.machines import Machine, Yard
+from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 
 SCENES = str(Path(__file__).parents[1] / "apps" / "service_scenes.py")
@@ -77,6 +78,58 @@ async def test_publications_whose_responses_were_lost_are_recognised_as_our_own(
     assert await a.session() == [1, 2, 3, 4]
     assert await yard.machine("b").session() == [1, 2, 3, 4]
     assert await a.service.orphans(a.tenant) == []
+
+
+async def stopped_as_it_is_taken(machine: Machine) -> None:
+    """Cancel a hold as soon as the record says that all is in use, before an app could start."""
+    record = machine.tenant.data / ".flyatc" / "databases.json"
+
+    def file() -> int | None:
+        return record.stat().st_ino if record.exists() else None
+
+    async def hold() -> None:
+        async with machine.service.hold(machine.tenant):
+            pytest.fail("it was cancelled too late")
+
+    holding = tasks.start(hold(), "hold")
+    for _ in range(2 if machine.tenant.app.files else 1):  # databases are recorded first
+        before = file()
+        while file() == before:
+            await asyncio.sleep(0)
+    assert b'"in_use": true' in record.read_bytes()
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+
+
+@pytest.mark.parametrize("files", [(), ("storage",)], ids=["a database", "and files"])
+async def test_a_tenant_stopped_before_its_app_starts_has_nothing_unsaved(yard: Yard, files: tuple[str, ...]) -> None:
+    a, b = yard.machine("a", files=files), yard.machine("b", files=files)
+    await stopped_as_it_is_taken(a)
+    assert await a.service.unsaved([a.tenant]) == [], "it is new"
+
+    def upload() -> None:
+        a.storage.mkdir(exist_ok=True)
+        (a.storage / "1.txt").write_text("file 1")
+
+    await a.session(1, then=upload)
+    for one, how in ((a, "its copy was kept"), (b, "it was restored")):
+        await stopped_as_it_is_taken(one)
+        assert await one.service.unsaved([one.tenant]) == [], how
+        assert await one.session() == [1]
+        assert await one.service.orphans(one.tenant) == []
+
+
+async def test_what_was_unsaved_before_is_still_unsaved_after_such_a_stop(yard: Yard) -> None:
+    a = yard.machine("a")
+    await a.session(1)
+    with pytest.raises(SaveFailed):
+        await a.session(2, then=yard.failing.fail)
+    yard.failing.mend()
+    await stopped_as_it_is_taken(a)
+    assert await a.service.unsaved([a.tenant]) == [a.tenant]
+    assert await a.session() == [1, 2]
+    assert await yard.machine("b").session() == [1, 2]
 
 
 @pytest.mark.parametrize("scene", ["save", "first save", "restore", "set aside", "turn back"])

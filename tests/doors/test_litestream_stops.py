@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, after
+from fakes.streams import Streamer, Streamers, Writer, after
 from flyatc.databases.litestream import database_stream, final_save, verify_replica
 from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
@@ -68,6 +68,39 @@ async def test_a_proof_for_which_there_is_no_time_saves_nothing(
     assert "no time to verify" in one.dirty
     monkeypatch.undo()
     assert await a.session(after(one, clean=False), 2) == [1], "the local copy is kept, and goes on"
+
+
+@pytest.mark.parametrize("attached", [False, True])
+async def test_a_tenant_stopped_before_its_app_starts_has_nothing_unsaved(machines: Streamers, attached: bool) -> None:
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
+    await a.session(one, 1)
+    b, lease = await machines.machine("b"), one
+    for machine, how in ((a, "its copy was kept"), (b, "it was restored")):
+        lease = after(lease)
+        await _stopped_as_it_is_taken(machine, lease, attached=attached)
+        assert not (await machine.prepared()).in_use, how
+        lease = after(lease)
+        assert await machine.session(lease) == [1]
+        assert machine.events("the local copy was set aside") == []
+
+
+async def _stopped_as_it_is_taken(machine: Streamer, lease: FakeLease, *, attached: bool) -> None:
+    """Cancel a hold before an app could start: as soon as it is on record, or as litestream has the database."""
+    record = machine.tenant.data / ".flyatc" / "databases.json"
+
+    async def hold() -> None:
+        async with machine.hold(lease):
+            pytest.fail("it was cancelled too late")
+
+    def file() -> int | None:
+        return record.stat().st_ino if record.exists() else None
+
+    before, holding = file(), tasks.start(hold(), "hold")
+    while file() == before or (attached and not machine.door.engine.holds(machine.path)):
+        await asyncio.sleep(0)
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
 
 
 # --- which of the two copies ---

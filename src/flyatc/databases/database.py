@@ -18,7 +18,8 @@ written: that is never overwritten, and our copy is set aside, complete, at the 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import monotonic, time
@@ -31,6 +32,7 @@ from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Signature, Snapshot
 from flyatc.databases.remote import Current, RemoteDatabase
 from flyatc.databases.workers import Workers
+from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
@@ -274,3 +276,19 @@ class Database:
 
 async def _nothing() -> dict[str, str]:
     return {}
+
+
+@contextlib.asynccontextmanager
+async def unused_if_cut_short(databases: Iterable[Database], record: Record) -> AsyncIterator[None]:
+    """Within the block ``databases`` are made current and recorded as in use. If it fails afterwards, as by a stop, no
+    app has had them: those that are as the store has them are recorded as not in use, unless they were before."""
+    unused = [one for one in databases if not one.entry.in_use]
+    try:
+        yield
+    except BaseException:
+        taken = [one for one in unused if one.entry.in_use and not one.unsaved]
+        if taken:
+            entries = {one.name: structs.replace(one.entry, in_use=False) for one in taken}
+            with contextlib.suppress(OSError):  # then the record says that they are in use, and the user is dirty
+                await tasks.to_the_end(tasks.start(record.put(entries), f"not taken: {taken[0].tenant.address}"))
+        raise

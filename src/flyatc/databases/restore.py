@@ -16,7 +16,7 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import disk_space, local_files, manifest, orphaned_copies, remote, sqlite, transfer
-from flyatc.databases.database import Database
+from flyatc.databases.database import Database, unused_if_cut_short
 from flyatc.databases.decisions.keep_or_restore import (
     Adopt,
     Create,
@@ -80,7 +80,8 @@ async def make_whole(
     Raises RestoreRefused; StoreUnavailable, OSError."""
     surveys = await tasks.every((_survey(database, streamed, tools) for database in databases), "survey")
     raise_refusals((one.database, one.plan) for one in surveys)
-    async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
+    place_of = tools.workplace(tenant.data / ".flyatc", "restore")
+    async with unused_if_cut_short(databases, record), place_of as place:
         surveys = await tasks.every((_adopted(s, place, tools) for s in surveys), "adopt")
         arrivals = (_prepare(one, seeds, place, tools) for one in surveys)
         await put_all(tenant, arrivals, lambda found: _settle(surveys, found, record, tools))

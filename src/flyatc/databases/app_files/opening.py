@@ -23,6 +23,7 @@ from flyatc.databases.app_files.manifest import Manifest
 from flyatc.databases.app_files.pairing import Chosen, State
 from flyatc.databases.app_files.placing import Bring, Damaged, Local
 from flyatc.databases.app_files.scan import Scan
+from flyatc.databases.database import unused_if_cut_short
 from flyatc.databases.decisions.keep_or_restore import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Snapshot
@@ -65,7 +66,8 @@ async def make_whole(
     refused = [f"{s.folder}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
     if refused:
         raise RestoreRefused("; ".join(refused))
-    async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
+    place_of = tools.workplace(tenant.data / ".flyatc", "restore")
+    async with unused_if_cut_short(folders, record), place_of as place:
         arrivals = [await _prepare(one, states, seed, place, tools) for one in surveys]
         for one in surveys:
             if isinstance(one.plan, Create):

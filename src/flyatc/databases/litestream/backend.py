@@ -1,5 +1,6 @@
 """Facade of litestream mode: restore and stream a tenant's databases; history and rollback."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from flyatc.databases.remote import Current
 from flyatc.databases.restore import Seeds
 from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
+from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
@@ -66,10 +68,17 @@ class LitestreamBackend:
     async def take(self, tenant: Tenant, record: Record, lease: Lease, seeds: Seeds) -> Replication:
         """Restore and attach; the tenant's folder is prepared. Always call ``leave`` when the app has ended.
 
-        Raises RestoreRefused (then nothing was changed, or what was is on record); StoreUnavailable, OSError."""
+        Raises RestoreRefused (then nothing was changed, or what was is on record); StoreUnavailable, OSError; and
+        SaveFailed, if it is cancelled as it attaches."""
         databases = [self._database(tenant, name, record, lease) for name in tenant.app.databases]
-        streams = await prepare.make_whole(tenant, databases, record, seeds, self._context)
-        return Replication(tenant, streams, record, lease, self._context)
+        marked = await prepare.make_whole(tenant, databases, record, seeds, self._context)
+        attaching = tasks.start(prepare.attach(databases, self._context, marked), f"attach {tenant.address}")
+        try:
+            return Replication(tenant, await tasks.to_the_end(attaching), record, lease, self._context)
+        except asyncio.CancelledError:
+            if attaching.exception() is None:  # litestream has had them, so only a last save shows that all is saved
+                await Replication(tenant, attaching.result(), record, lease, self._context).leave()
+            raise
 
     async def history(self, tenant: Tenant, record: Record, lease: Lease, only: str | None = None) -> list[Span]:
         """Return the lines by database, newest first. Raises StoreUnavailable."""

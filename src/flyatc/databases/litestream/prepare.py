@@ -15,7 +15,7 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, restore
-from flyatc.databases.database import Database
+from flyatc.databases.database import Database, unused_if_cut_short
 from flyatc.databases.decisions.keep_or_restore import Create, Keep, Restore
 from flyatc.databases.decisions.restore_failures import Cause
 from flyatc.databases.litestream import replica_restore
@@ -46,19 +46,21 @@ class Survey:
 
 async def make_whole(
     tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, context: LitestreamContext
-) -> list[StreamedDatabase]:
-    """Make all databases as the store has them, or newer; record that they are in use; attach all.
+) -> frozenset[str]:
+    """Make all databases as the store has them, or newer, and record that they are in use: then ``attach`` them. Return
+    the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused; StoreUnavailable, OSError, and the errors of ``Lease.raise_epoch``."""
     begun = tasks.start(_begun(context), "start of litestream")  # while the databases are restored
     surveys = await tasks.every((_survey(database, context) for database in databases), "survey")
     restore.raise_refusals((one.database, one.plan) for one in surveys)
-    async with context.tools.workplace(tenant.data / ".flyatc", "restore") as place:
-        arrivals = (_prepare(one, seeds, place, context) for one in surveys)
-        await restore.put_all(tenant, arrivals, lambda found: _settle(surveys, found, record, context))
-    if (missing := await begun) is not None:
-        raise RestoreRefused(missing)
-    return await attach(databases, context, frozenset(s.database.name for s in surveys if s.marked))
+    async with unused_if_cut_short(databases, record):
+        async with context.tools.workplace(tenant.data / ".flyatc", "restore") as place:
+            arrivals = (_prepare(one, seeds, place, context) for one in surveys)
+            await restore.put_all(tenant, arrivals, lambda found: _settle(surveys, found, record, context))
+        if (missing := await begun) is not None:
+            raise RestoreRefused(missing)
+    return frozenset(s.database.name for s in surveys if s.marked)
 
 
 async def _begun(context: LitestreamContext) -> str | None:
