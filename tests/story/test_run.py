@@ -461,3 +461,28 @@ async def test_what_was_overlooked_is_in_the_status_while_it_runs_and_after() ->
     assert stage.status().overlooked == ["the app writes elsewhere"]
     await stage.visit()
     assert stage.status().overlooked == [], "until the next run"
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["start_timeout is over", "the daemon goes away"])
+async def test_what_a_start_that_was_cut_short_could_not_save_is_saved_afterwards(closes: bool) -> None:
+    stage = Stage(make_config("a", start_timeout=5.0))
+
+    async def hang() -> None:
+        stage.hang = None
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            raise save_failed() from None
+
+    stage.hang = hang
+    visitor = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(3)
+    if closes:
+        assert await stage.fleet.close(25)
+    else:
+        await asyncio.sleep(2.5)
+        assert stage.status().unsaved
+        await asyncio.sleep(5)
+    assert not stage.status().unsaved
+    assert stage.story["a"] == ["+owner", "-owner", *SAVES]
+    assert (await asyncio.gather(visitor, return_exceptions=True))[0] is not None

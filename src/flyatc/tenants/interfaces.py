@@ -127,7 +127,8 @@ class Tools:
     """Context managers and callbacks of a run, entered on the way up and left in reverse order.
 
     ``lease``: entry acquires the lease (raises HeldElsewhere, OwnershipUnknown).
-    ``restored``: entry makes the databases current (raises RestoreRefused); exit saves them (raises SaveFailed).
+    ``restored``: entry makes the databases current (raises RestoreRefused; SaveFailed, if it is cut short and something
+    cannot be saved); exit saves them (raises SaveFailed).
     ``watched``: entered before the app is spawned, left when it has ended. Its second argument ends the run and refuses
     its clients, for a reason.
     ``running``: entry spawns the app (raises StartFailed); exit ends its processes: SIGTERM, grace, SIGKILL. Its

@@ -300,9 +300,7 @@ class Run:
 
     def _fail(self, error: Exception) -> None:
         if self._stop_requested.is_set():
-            if not isinstance(error, TimeoutError):  # ``stop`` cuts the start short by a TimeoutError
-                self._failures.log("error while it was stopped", reason=str(error) or repr(error))
-            return
+            return self._failures.stopped(error)
         if isinstance(error, HeldElsewhere):
             self._forget_responses()
             if error.settled:

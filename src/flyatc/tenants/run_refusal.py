@@ -3,7 +3,7 @@
 import asyncio
 
 from flyatc.config.schema import Tenant as Spec
-from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused
+from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused, SaveFailed
 from flyatc.observe.log import EventLog
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.interfaces import Child
@@ -25,8 +25,18 @@ class RunRefusals:
         self.has_place = False
         self.child: Child | None = None
 
+    def stopped(self, error: Exception) -> None:
+        """Handle the error of a run that was being stopped."""
+        if isinstance(error, SaveFailed):
+            self.saved(str(error))
+        elif not isinstance(error, TimeoutError):  # by which ``Run.stop`` cuts the start short
+            self.log("error while it was stopped", reason=str(error) or repr(error))
+
     def start_failed(self, error: Exception, *, late: bool) -> None:
-        """Handle the error that ended the start. ``late``: it is the end of ``start_timeout``."""
+        """Handle the error that ended the start. ``late``: it is the end of ``start_timeout``. SaveFailed: the start
+        was cut short, and what was prepared for the app could not be saved."""
+        if isinstance(error, SaveFailed):
+            self.saved(str(error))
         if isinstance(error, HeldElsewhere):
             return self.served_elsewhere(error)
         if isinstance(error, TooManyNewcomers):
