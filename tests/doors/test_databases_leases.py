@@ -1,5 +1,7 @@
 """Databases and leases: stamps, epochs, and the end of a lease."""
 
+import asyncio
+import io
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,9 +11,13 @@ import pytest
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
 from flyatc.config import load
-from flyatc.daemon.leases import local_tenants
+from flyatc.daemon.leases import DaemonLeases, local_tenants
+from flyatc.databases.service import DatabaseService
+from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed, StillRunning
 from flyatc.kit.types import silent
+from flyatc.observe.log import Log
+from flyatc.ownership.record import State
 
 
 @pytest.fixture
@@ -228,3 +234,38 @@ async def test_a_stray_file_beside_the_folders_of_tenants_is_no_tenant(tmp_path:
     (tmp_path / "data/tenants/ann/app.sqlite3").touch()
     found = await local_tenants(load.load(tmp_path / "tenants.yaml", {}))
     assert [one.address for one in found] == ["ann"]
+
+
+async def test_unsaved_data_of_another_tenant_makes_the_user_dirty_also_when_the_release_is_cut_short(
+    tmp_path: Path, yard: Yard
+) -> None:
+    text = "server: {data: data}\napp: {command: [true]}\nusers: {ann: {tenants: [one, two]}}\n"
+    (tmp_path / "tenants.yaml").write_text(text)
+    config = load.load(tmp_path / "tenants.yaml", {})
+    record = tmp_path / "data/tenants/ann/two/.flyatc/databases.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"databases": {"app.sqlite3": {"in_use": true}}}')
+    log = Log(io.BytesIO())
+    service = DatabaseService(yard.store, config.storage, log, lambda text, tenant: text)
+    leases = DaemonLeases(config, {}, log, service)
+    await leases.open()
+    held, leave = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with leases.hold(config.tenants["ann/one"]):
+            held.set()
+            await leave.wait()
+
+    holding = tasks.start(hold(), "hold")
+    await held.wait()
+    leave.set()
+    await asyncio.sleep(0)  # the release has begun
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+    owner = await leases.look("ann")
+    assert owner is not None
+    assert (owner.state, owner.why) == (State.DIRTY, "ann/two is not saved")
+    await leases.leave()
+    leases.close()
+    service.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.databases.service import DatabaseService
+from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
@@ -122,11 +123,13 @@ class DaemonLeases:
             try:
                 yield lease
             finally:
-                await self._mark_unsaved(lease, tenant.user)
+                marking = tasks.start(self._mark_unsaved(lease, tenant.user), f"unsaved data of {tenant.user}")
+                await tasks.to_the_end(marking)
                 lease.traceless = await self._is_traceless(lease, tenant)
 
     async def _mark_unsaved(self, lease: HeldLease, user: str) -> None:
-        """Mark the lease dirty if a tenant of the user has unsaved data, from this run or an earlier one.
+        """Mark the lease dirty if a tenant of the user has unsaved data, from this run or an earlier one. Not to be cut
+        short: the release that follows would be a clean one.
 
         Tenants which are held are left out: they report when they are released, and the local record read here may be
         older than a save under way. Unsaved data older than another machine's epoch is left out too: it will be set
