@@ -1,6 +1,7 @@
 """The dashboard's look at other machines over a real socket: whatever answers, it is bounded in time and size."""
 
 import asyncio
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,19 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from msgspec import structs
 
+from fakes.operations import Desk
 from flyatc.config import load
 from flyatc.config.schema import Config
-from flyatc.control.types import Daemon, MachineStatus
-from flyatc.dashboard import machines
+from flyatc.control.types import Daemon, MachineStatus, Overview
+from flyatc.daemon.dashboard_site import KeptStatus
+from flyatc.dashboard import machines, overview_page
 from flyatc.dashboard.machines import Machines, Peers
+from flyatc.dashboard.site import Site
 from flyatc.fly.dns_client import Dns
 from flyatc.fly.environment import Machine
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.store import Stored, StoreUnavailable
+from flyatc.observe.log import Log
 from flyatc.routing import request_signature
 from flyatc.routing.request_signature import ForwardedRequest, RequestSigner
 from slowness import SLOWNESS
@@ -168,3 +173,25 @@ async def test_all_of_it_is_looked_up_once_for_all_who_ask_at_once(tmp_path: Pat
     found = await asyncio.gather(*(looked.look() for _ in range(20)))
     assert len(found) == 20
     assert len(asked) <= 22, "once for all, and this machine's own part for each"
+
+
+async def test_a_page_that_is_open_looks_at_the_tenants_of_this_machine_once_a_second(tmp_path: Path) -> None:
+    class Counting(Desk):
+        looks = 0
+
+        def status(self, *, seen: bool = False) -> Overview:
+            assert seen, "not at each of thousands of tenants"
+            self.looks += 1
+            return super().status()
+
+    desk, settings = Counting(), config(tmp_path)
+    kept = KeptStatus(desk, lambda found: structs.replace(OWN, tenants=found.tenants))
+    site = Site(desk, lambda: settings, Log(io.BytesIO()), environ={})
+    site.overview, site.machines = kept.overview, Machines(lambda: settings, kept.of_machine, None, {}, None)
+    facts = overview_page.Facts(site)
+    for _ in range(3):  # as many browsers
+        values = await facts.now(fresh=False)
+    assert desk.looks == 1
+    assert (values["users"], values["tenants"], values["running"]) == (3, 4, 1), "also those that were not asked for"
+    await facts.now(fresh=True)
+    assert desk.looks == 2

@@ -61,7 +61,7 @@ class Desk:
         self.tenants = [WINTER, SUMMER]
         self.copied = Path(__file__)  # the copy of every database
 
-    def status(self) -> Overview:
+    def status(self, *, seen: bool = False) -> Overview:
         daemon = Daemon(
             version=__version__,
             pid=1,

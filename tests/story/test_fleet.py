@@ -110,6 +110,16 @@ async def test_status_lists_every_configured_tenant() -> None:
     )
 
 
+async def test_a_status_may_leave_out_the_tenants_that_nothing_has_asked_for() -> None:
+    stage = Stage(make_config(*(f"u{number}" for number in range(100)), pattern="x.*"))
+    await asyncio.gather(stage.visit("u7"), stage.visit("xyz"))
+    assert [(one.tenant, one.state) for one in stage.fleet.status_of_seen()] == [("u7", "ready"), ("xyz", "ready")]
+    stage.faults["save"] = save_failed()
+    await asyncio.gather(stage.fleet.stop("u7"), return_exceptions=True)
+    assert [one.tenant for one in stage.fleet.status_of_seen() if one.unsaved] == ["u7"]
+    stage.faults.clear()
+
+
 # --- commands ---
 
 

@@ -146,7 +146,6 @@ def report(machine: str, region: str, overview: Overview, users: list[str], memi
         users=users[:MOST_USERS],
         tenants=shown[:MOST_TENANTS],
         omitted=max(0, len(shown) - MOST_TENANTS),
-        known=len(overview.tenants),
         closed=overview.closed[:MOST_USERS],
         paused=overview.paused[:MOST_USERS],
         verified=verified,

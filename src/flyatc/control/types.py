@@ -92,7 +92,7 @@ class Overview(Struct, frozen=True, kw_only=True):
 class MachineStatus(Struct, frozen=True, kw_only=True):
     """A machine as it sees itself, for the dashboards of the others. ``memory``, ``memory_total``: bytes in use and in
     all; 0: not known. ``users``: those that it holds. ``tenants``: those that run or need attention, at most so many
-    that the other machine reads them; ``omitted``: how many more there are. ``known``: all tenants."""
+    that the other machine reads them; ``omitted``: how many more there are."""
 
     machine: str
     region: str
@@ -102,7 +102,6 @@ class MachineStatus(Struct, frozen=True, kw_only=True):
     users: list[str] = []
     tenants: list[Status] = []
     omitted: int = 0
-    known: int = 0
     closed: list[Closed] = []
     paused: list[Paused] = []
     verified: Verified | None = None
@@ -239,8 +238,9 @@ class Operations(Protocol):
     def stopping(self) -> bool:
         """True while the daemon shuts down."""
 
-    def status(self) -> Overview:
-        """Every configured tenant, and those of '*' which exist."""
+    def status(self, *, seen: bool = False) -> Overview:
+        """Every configured tenant, and those of '*' which exist. ``seen``: without the configured ones that nothing has
+        asked for since the daemon started, which are stopped; for who looks each second, as there may be very many."""
 
     def explain(self, url: str) -> Explanation:
         """``control.route_explanation.explain`` with the present configuration and the tenant's state."""

@@ -1,6 +1,7 @@
 """Gives the dashboard, and those of other machines, what they show of the daemon's parts."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import msgspec
 
 from flyatc.admin import machines_view
 from flyatc.config.schema import Config
-from flyatc.control.types import MachineStatus, Operations
+from flyatc.control.types import MachineStatus, Operations, Overview
 from flyatc.daemon.wiring import Parts
 
 if TYPE_CHECKING:
@@ -23,29 +24,35 @@ KEPT = 0.9  # s
 def connect(parts: Parts, operations: Operations, config: Callable[[], Config]) -> None:
     """Give the dashboard its Site, and the other machines the status of this one. ``config``: returns the present
     configuration."""
-    kept = _KeptStatus(parts, operations)
-    parts.dashboard.make = lambda: _make(parts, operations, config, kept.get)
-    parts.status = lambda: msgspec.json.encode(kept.get())
+    kept = KeptStatus(operations, partial(status, parts))
+    parts.dashboard.make = lambda: _make(parts, operations, config, kept)
+    parts.status = lambda: msgspec.json.encode(kept.of_machine())
 
 
-class _KeptStatus:
-    """The status of this machine, kept for KEPT seconds: it looks at every tenant, and any number of machines and pages
-    may ask for it."""
+class KeptStatus:
+    """The status of this machine, kept for KEPT seconds: it looks at many tenants, and any number of machines and pages
+    may ask for it. ``report``: makes what other machines get of it."""
 
-    def __init__(self, parts: Parts, operations: Operations) -> None:
-        self._parts, self._operations = parts, operations
-        self._last: MachineStatus | None = None
+    def __init__(self, operations: Operations, report: Callable[[Overview], MachineStatus]) -> None:
+        self._operations, self._report = operations, report
+        self._overview: Overview | None = None
+        self._of_machine: MachineStatus | None = None  # made of it
         self._at = 0.0
 
-    def get(self) -> MachineStatus:
-        if self._last is None or monotonic() - self._at > KEPT:
-            self._last, self._at = status(self._parts, self._operations), monotonic()
-        return self._last
+    def overview(self, fresh: bool) -> Overview:
+        """Return the status of the tenants that were asked for. ``fresh``: as it is now."""
+        if fresh or self._overview is None or monotonic() - self._at > KEPT:
+            self._overview, self._of_machine, self._at = self._operations.status(seen=True), None, monotonic()
+        return self._overview
+
+    def of_machine(self) -> MachineStatus:
+        found = self.overview(fresh=False)
+        if self._of_machine is None:
+            self._of_machine = self._report(found)
+        return self._of_machine
 
 
-def _make(
-    parts: Parts, operations: Operations, config: Callable[[], Config], own: Callable[[], MachineStatus]
-) -> "Site":
+def _make(parts: Parts, operations: Operations, config: Callable[[], Config], kept: KeptStatus) -> "Site":
     """Import the dashboard's modules and make the Site. For a thread."""
     from flyatc.dashboard.machines import Machines
     from flyatc.dashboard.site import Site
@@ -59,7 +66,8 @@ def _make(
         placement=parts.user_placement,
     )
     site.replays, site.store, site.records = parts.replays, parts.store, parts.records
-    site.machines = Machines(config, own, parts.store, parts.environ, _peers(parts, config()))
+    site.overview = kept.overview
+    site.machines = Machines(config, kept.of_machine, parts.store, parts.environ, _peers(parts, config()))
     return site
 
 
@@ -73,9 +81,8 @@ def _peers(parts: Parts, config: Config) -> "Peers | str | None":
     return Peers(parts.machine, parts.private.forwards.signer, config.fly.private, parts.dns, parts.api, parts.environ)
 
 
-def status(parts: Parts, operations: Operations) -> MachineStatus:
+def status(parts: Parts, found: Overview) -> MachineStatus:
     """The status of this machine."""
-    found = operations.status()
     held = parts.leases.keeper.held() if parts.leases.keeper is not None else None
     users = sorted({one.user for one in found.tenants if one.pid is not None}) if held is None else held
     try:

@@ -72,9 +72,9 @@ class Operations:
     def stopping(self) -> bool:
         return self._daemon.stopping
 
-    def status(self) -> types.Overview:
-        config = self._daemon.config
-        tenants = self._parts.fleet.status()
+    def status(self, *, seen: bool = False) -> types.Overview:
+        config, fleet = self._daemon.config, self._parts.fleet
+        tenants = fleet.status_of_seen() if seen else fleet.status()
         idle_at, maintenance = self._daemon.idle_at(), self._parts.maintenance
         return types.Overview(
             tenants=tenants,

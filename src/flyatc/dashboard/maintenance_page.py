@@ -31,7 +31,8 @@ class _Page:
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         def parts() -> dict[str, str]:
-            return {"present": pages.text(request, "maintenance_present.html", found=self._site.operations.status())}
+            found = self._site.operations.status(seen=True)
+            return {"present": pages.text(request, "maintenance_present.html", found=found)}
 
         return await live(request, parts)
 
@@ -95,7 +96,7 @@ class _Page:
         given = fields.get("address", "").strip()
         if given in ("", "*", "everything"):
             return fields, None
-        status = self._site.operations.status()
+        status = self._site.operations.status(seen=True)
         if given in [*(one.scope for one in status.closed), *(one.scope for one in status.paused)]:
             return fields, given  # maybe of a tenant that was removed meanwhile
         address = self._site.operations.address(given)

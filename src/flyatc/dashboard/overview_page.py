@@ -119,15 +119,18 @@ class Facts:
         except OSError:  # the disk has other problems
             return []
 
-    async def now(self) -> dict[str, Any]:
-        site = self._site
+    async def now(self, *, fresh: bool) -> dict[str, Any]:
+        """``fresh``: not of a moment ago."""
+        site, config = self._site, self._site.config()
+        site.overview(fresh)  # which ``look`` uses too
         machines = await site.machines.look() if site.machines is not None else Found([])
         orphans = await self._orphans.get("")
-        found = site.operations.status()
-        every = [*problems(found), *of_machines(machines), *room(Path(site.config().server.data)), *of_orphans(orphans)]
+        found = site.overview(False)
+        every = [*problems(found), *of_machines(machines), *room(Path(config.server.data)), *of_orphans(orphans)]
         others = [one.status for one in machines.machines if one.status is not None and not one.here]
         tenants = [*found.tenants, *(one for status in others for one in status.tenants)]
         active = [one for one in tenants if one.state not in INACTIVE_STATES]
+        users = {one.user for one in config.tenants.values()} | {one.user for one in tenants}
         return {
             "found": found,
             "problems": sorted(every, key=lambda one: not one.bad)[:SHOWN],
@@ -135,8 +138,8 @@ class Facts:
             "active": sorted(active, key=lambda one: (-one.requests, one.tenant))[:SHOWN],
             "more_active": max(0, len(active) - SHOWN),
             "machines": machines,
-            "users": len({one.user for one in tenants} | {user for one in machines.machines for user in one.users}),
-            "tenants": len({one.tenant for one in tenants}),
+            "users": len(users.union(*(one.users for one in machines.machines))),
+            "tenants": len({*config.tenants, *(one.tenant for one in tenants)}),
             "running": found.daemon.running + sum(one.daemon.running for one in others),
             "in_flight": sum(one.requests for one in tenants),
             "memory": memory(),
@@ -152,11 +155,11 @@ def routes(site: Site) -> list[web.RouteDef]:
     facts = Facts(site)
 
     async def page(request: web.Request) -> web.Response:
-        return pages.render(request, "overview.html", **await facts.now(), cost=request.app[COSTS].last())
+        return pages.render(request, "overview.html", **await facts.now(fresh=True), cost=request.app[COSTS].last())
 
     async def follow(request: web.Request) -> web.StreamResponse:
         async def parts() -> dict[str, str]:
-            values = await facts.now() | {"cost": request.app[COSTS].last()}
+            values = await facts.now(fresh=False) | {"cost": request.app[COSTS].last()}
             return {name: pages.text(request, template, **values) for name, template in PARTS.items()}
 
         return await live(request, parts)

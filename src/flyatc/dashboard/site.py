@@ -13,7 +13,7 @@ from aiohttp import web
 
 from flyatc.admin.config_file import ConfigFile
 from flyatc.config.schema import Config, Dashboard
-from flyatc.control.types import Operations
+from flyatc.control.types import Operations, Overview
 from flyatc.dashboard.jobs import Jobs
 from flyatc.dashboard.sessions import Session, Sessions, derive
 from flyatc.edge.fly_replay import Places
@@ -39,7 +39,8 @@ _NO_USER = "-"  # of a replay to a machine
 class Site:
     """``config``: returns the present configuration; ``machine``: this one, on Fly; ``placement``: finds the machine of
     a user, on Fly; ``replays``: writes headers for Fly Proxy, on Fly; ``machines``: all of the app; ``records``: of
-    child processes, as a verification starts some."""
+    child processes, as a verification starts some; ``overview``: returns the status of the tenants that were asked for
+    (Operations.status), of a moment ago, or as it is now if its argument is True."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Site:
         self.machines: Machines | None = None
         self.store: ObjectStore | None = None
         self.records: Records | None = None
+        self.overview: Callable[[bool], Overview] = lambda _: operations.status(seen=True)
         self.jobs = Jobs("here" if machine is None else machine.id, log)
         self.config_file = ConfigFile(config().path, Path(config().server.data), environ)
         self._sessions: Sessions | None = None

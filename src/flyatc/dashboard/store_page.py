@@ -32,7 +32,7 @@ class StorePages:
         bad = [one for one in self._verdicts if one.state != "ok"]
         return pages.render(
             request, "store.html", orphans=orphans[:MOST_SHOWN], more=max(0, len(orphans) - MOST_SHOWN),
-            missing=missing, verified=self._site.operations.status().verified, has_store=self._site.store is not None,
+            missing=missing, verified=self._site.overview(True).verified, has_store=self._site.store is not None,
             job=self._verification, bad=bad[:MOST_SHOWN], sound=len(self._verdicts) - len(bad),
         )  # fmt: skip
 

@@ -70,9 +70,15 @@ class Fleet:
 
     def status(self) -> list[Status]:
         """Return every configured tenant, in the file's order, then the active ones of the pattern."""
-        configured = [self._status(spec) for spec in self._config.tenants.values()]
+        return [self._status(spec) for spec in self._config.tenants.values()] + self._status_of_others()
+
+    def status_of_seen(self) -> list[Status]:
+        """As ``status``, without those that nothing has asked for since the start of the daemon: they are stopped."""
+        return [self._with_last_save(one.status()) for one in self._configured.values()] + self._status_of_others()
+
+    def _status_of_others(self) -> list[Status]:
         others = [one.status() for address, one in self._scheduler.awake.items() if address not in self._config.tenants]
-        return configured + sorted(others, key=lambda one: one.tenant)
+        return sorted(others, key=lambda one: one.tenant)
 
     def _status(self, spec: Spec) -> Status:
         tenant = self._configured.get((spec.user, spec.name))
