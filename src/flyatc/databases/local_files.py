@@ -156,12 +156,6 @@ def copy_seed(seed: Path, new: Path) -> None:
     durable_files.sync_file(new)
 
 
-def make_workplace(folder: Path, what: str) -> Path:
-    """Create a temporary folder on the file system of the databases. ``what``: restore or save."""
-    durable_files.make_folder(folder)
-    return Path(tempfile.mkdtemp(prefix=f"{what}-", dir=folder))
-
-
 def remove(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from flyatc.databases import links
 from flyatc.databases.manifest import Entry
-from flyatc.kit import durable_files
 from flyatc.kit.threads import Threads
 
 
@@ -72,8 +72,4 @@ class Record:
         self._entries.update(entries)
         async with self._lock:
             body = msgspec.json.format(msgspec.json.encode(_File(self._entries)), indent=1)
-            await self._threads.run(partial(self._write, body))
-
-    def _write(self, body: bytes) -> None:
-        durable_files.make_folder(self._path.parent)
-        durable_files.write(self._path, body)
+            await self._threads.run(partial(links.write, self._path, body))

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from flyatc.config.schema import Tenant
+from flyatc.databases import links
 from flyatc.kit import durable_files
 from flyatc.kit.errors import RestoreRefused
 
@@ -47,8 +48,7 @@ def read(tenant: Tenant) -> Note | None:
 
 def write(tenant: Tenant, note: Note) -> None:
     """Blocking, durable. Raises OSError."""
-    durable_files.make_folder(_path(tenant).parent)
-    durable_files.write(_path(tenant), msgspec.json.encode(note))
+    links.write(_path(tenant), msgspec.json.encode(note))
 
 
 def remove(tenant: Tenant) -> None:

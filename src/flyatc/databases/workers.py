@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
-from flyatc.databases import local_files
+from flyatc.databases import links, local_files
 from flyatc.kit.threads import Threads
 from flyatc.observe.log import Log
 
@@ -31,7 +31,7 @@ class Workers:
     @contextlib.asynccontextmanager
     async def workplace(self, folder: Path, what: str) -> AsyncIterator[Path]:
         """Create a temporary folder, removed afterwards. ``what``: restore, save or send."""
-        place = await self.quick.run(partial(local_files.make_workplace, folder, what))
+        place = await self.quick.run(partial(links.make_workplace, folder, what))
         try:
             yield place
         finally:

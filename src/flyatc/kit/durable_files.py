@@ -48,13 +48,26 @@ def open_private(path: str, flags: int) -> int:
 
 def write(path: Path, body: bytes) -> None:
     """Replace the file by ``body``, mode 0600. Its folder must exist. One writer at a time: ``<name>.new`` is used."""
-    beside = path.with_name(f"{path.name}.new")
-    with open(beside, "wb", opener=open_private) as file:
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_in(folder, path.name, body)
+    finally:
+        os.close(folder)
+
+
+def write_in(folder: int, name: str, body: bytes) -> None:
+    """Like ``write``, in the folder of this descriptor, whatever becomes of its path. A link called ``<name>.new`` is
+    replaced, not followed."""
+    beside = f"{name}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(beside, flags, 0o600, dir_fd=folder), "wb") as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
-    sync_folder(path.parent)
+    os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
 
 
 def replace(path: Path, body: bytes, before: Callable[[], object]) -> None:

@@ -23,7 +23,7 @@ from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import local_files, manifest
+from flyatc.databases import links, local_files, manifest
 from flyatc.databases.app_files import blobs as packing
 from flyatc.databases.app_files import index as indexes
 from flyatc.databases.app_files import manifest as manifests
@@ -102,7 +102,7 @@ class SavedFolder(Database):
         has not their content. Raises SaveFailed, OSError."""
         found, index = await self.look()
         if found is not None:
-            self._place = await self._tools.quick.run(partial(local_files.make_workplace, self.folder, "save"))
+            self._place = await self._tools.quick.run(partial(links.make_workplace, self.folder, "save"))
             await self._add(found, index, self._place)
 
     async def _add(self, found: Scan, index: Index, place: Path) -> bool:

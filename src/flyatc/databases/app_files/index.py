@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from flyatc.databases import links
 from flyatc.databases.app_files.manifest import File, Folder, Manifest, encode
 from flyatc.databases.app_files.scan import Scan, Stat
 from flyatc.databases.manifest import Link, Stamp
-from flyatc.kit import durable_files
 
 MOST = 256 << 20  # bytes
 
@@ -104,5 +104,4 @@ def read(path: Path) -> Index:
 
 def write(path: Path, index: Index) -> None:
     """Replace it, durably. Raises OSError."""
-    durable_files.make_folder(path.parent)
-    durable_files.write(path, msgspec.json.encode(index))
+    links.write(path, msgspec.json.encode(index))

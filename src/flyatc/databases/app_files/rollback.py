@@ -13,7 +13,7 @@ from time import monotonic
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import disk_space, manifest, orphaned_copies, restore
+from flyatc.databases import disk_space, links, manifest, orphaned_copies, restore
 from flyatc.databases.app_files import index as indexes
 from flyatc.databases.app_files import opening, pairing, seeds
 from flyatc.databases.app_files.folder import SavedFolder
@@ -25,7 +25,7 @@ from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoi
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import ARCHIVE, OF_FILES, Entry, Pointer, Snapshot
 from flyatc.databases.workers import Workers
-from flyatc.kit import durable_files, tasks
+from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from flyatc.objects.store import Absent
@@ -204,8 +204,7 @@ async def interrupted(tenant: Tenant, tools: Workers) -> str:
 
 
 def _note_down(own: Path) -> None:
-    durable_files.make_folder(marker(own).parent)
-    durable_files.write(marker(own), INTERRUPTED.encode())
+    links.write(marker(own), INTERRUPTED.encode())
 
 
 def _forget(own: Path) -> None:

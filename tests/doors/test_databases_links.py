@@ -1,0 +1,91 @@
+"""An app that puts something else in the place of the daemon's records, in the folder which belongs to it."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import Yard, add, rows
+from flyatc.databases import links
+from flyatc.kit.errors import SaveFailed
+from flyatc.kit.types import silent
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+TENANT = 200000  # a user id
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path) as made:
+        yield made
+
+
+async def test_records_that_are_a_link_to_another_tenants_leave_those_as_they_are(yard: Yard) -> None:
+    a, neighbour = yard.machine("a"), yard.root / "neighbour" / ".flyatc"
+    neighbour.mkdir(parents=True)
+    (neighbour / "databases.json").write_text("the neighbour's")
+
+    async def run() -> None:
+        async with a.service.hold(a.tenant):
+            add(a.path, 1)
+            (a.tenant.data / ".flyatc").rename(a.tenant.data / "moved")
+            (a.tenant.data / ".flyatc").symlink_to(neighbour)
+
+    with pytest.raises(SaveFailed, match="it is a link"):
+        await run()
+    assert [path.name for path in neighbour.iterdir()] == ["databases.json"]
+    assert (neighbour / "databases.json").read_text() == "the neighbour's"
+    (a.tenant.data / ".flyatc").unlink()
+    (a.tenant.data / "moved").rename(a.tenant.data / ".flyatc")
+    async with a.service.hold(a.tenant):
+        assert rows(a.path) == [1]
+
+
+@ROOT
+async def test_nothing_is_written_into_a_folder_that_the_app_has_made_in_the_place_of_the_records(yard: Yard) -> None:
+    a = yard.machine("a")
+    ours = a.tenant.data / ".flyatc"
+
+    async def run() -> None:
+        async with a.service.hold(a.tenant) as held:
+            add(a.path, 1)
+            ours.rename(a.tenant.data / "moved")
+            ours.mkdir()
+            (ours / "databases.json").touch()
+            os.chown(ours, TENANT, TENANT)
+            with pytest.raises(SaveFailed, match="belongs to another user"):
+                await held.save(silent)
+
+    with pytest.raises(SaveFailed, match="belongs to another user"):
+        await run()
+    assert [path.name for path in ours.iterdir()] == ["databases.json"]
+    assert (ours / "databases.json").read_text() == ""
+
+
+@ROOT
+async def test_records_of_a_daemon_with_another_user_id_are_taken_over_unless_there_is_a_link_in_them(
+    yard: Yard, tmp_path: Path
+) -> None:
+    a = yard.machine("a")
+    assert await a.session(1) == []
+    ours = a.tenant.data / ".flyatc"
+    for path in (ours, *ours.iterdir()):
+        os.chown(path, TENANT, TENANT)
+    (ours / "link").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="it is a link"):
+        links.prepare(a.tenant.data, [])
+    (ours / "link").unlink()
+    assert await a.session(2) == [1]
+    assert (ours.stat().st_uid, ours.stat().st_mode & 0o777) == (0, 0o700)
+
+
+def test_a_link_beside_a_record_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    record = tmp_path / ".flyatc" / "databases.json"
+    links.write(record, b"first")
+    (tmp_path / "other").write_text("of another tenant")
+    record.with_name("databases.json.new").symlink_to(tmp_path / "other")
+    links.write(record, b"second")
+    assert (tmp_path / "other").read_text() == "of another tenant"
+    assert record.read_text() == "second"
+    assert not record.is_symlink()
