@@ -6,7 +6,7 @@ from fakes.cached_app import MINUTE, START, Answer, Seen, Stage, counting, outco
 from flyatc.delivery import conditional
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
-from flyatc.delivery.cache.stored import CacheHit, File, Form
+from flyatc.delivery.cache.stored import CacheHit, File, Form, Ready
 from flyatc.wire import head
 
 # --- thruster's contract (its cases, by number) ---
@@ -204,7 +204,19 @@ def test_what_is_on_its_way_while_all_is_cleared_is_not_stored() -> None:
 def test_headers_that_an_app_may_take_for_its_address_poison_no_other_client(line: str) -> None:
     stage = Stage()
     stage.answer = counting(MINUTE)
-    assert [stage.visit("/", *lines).body for lines in ([line], [], [line], [])] == [b"v1", b"v2", b"v1", b"v2"]
+    assert [stage.visit("/", *lines).body for lines in 3 * ([line], [])] == 3 * [b"v1", b"v2"]
+    assert isinstance(stage.look_up(request("/", line)), Ready)
+
+
+def test_a_hit_is_rendered_once_for_requests_that_are_alike() -> None:
+    stage = Stage()
+    stage.visit()
+    first, second = stage.look_up(request()), stage.look_up(request())
+    stage.finish(first)
+    ready = stage.look_up(request("/", "X-Requested-With: it"))
+    assert isinstance(ready, Ready)
+    stage.finish(second)
+    assert stage.look_up(request()) is ready
 
 
 def test_a_body_in_a_get_goes_past() -> None:

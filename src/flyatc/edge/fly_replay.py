@@ -72,7 +72,8 @@ class FlyReplay:
     def respond_if_elsewhere(self, to: forward.Forward, tenant: Tenant, responder: responses.Responder) -> bool:
         """Respond if another machine is known to serve the user. Return whether a response was sent."""
         head, user = to.head, tenant.spec.user
-        if b"fly-replay-failed" in head.noted and (failed := self._failed(to)) is not None:
+        came_before = not head.noted.keys().isdisjoint(FOR_REPLAY)
+        if came_before and (failed := self._failed(to)) is not None:
             self._places.failed(user, failed.seconds)
             self._instructions.failed(user)
             self._prepared.pop(user, None)
@@ -84,7 +85,7 @@ class FlyReplay:
             and head.length <= replay.LARGEST_BODY
             and head.framing is not CHUNKED
             and to.forwarded is None
-            and head.noted.keys().isdisjoint(FOR_REPLAY)
+            and not came_before
         ):
             if to.recording is not None:
                 to.sent_on()
@@ -149,9 +150,7 @@ class FlyReplay:
         responder: responses.Responder,
     ) -> None:
         target, head, source = place.target, to.head, self._source(to, tenant)
-        failed = None
-        if b"fly-replay-failed" in head.noted:
-            failed = self._failed(to)
+        failed = self._failed(to)
         if to.recording is not None:
             to.sent_on()
         to.start = to.wait = None  # nothing was started

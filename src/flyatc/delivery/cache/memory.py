@@ -137,9 +137,12 @@ class MemoryStore:
         if one.entry not in self._order:
             return
         resource = self.resources[one.entry.uri]
+        old = resource.ready.get(one.variant)
+        if old is not None and old.entry is one.entry and old.settings is one.settings:
+            return  # requests that waited for one response are looked up one after the other
         if resource.ready_octets + one.octets + one.entry.octets > self.bound:
             return
-        if len(resource.ready) >= stored.MOST or one.variant in resource.ready:
+        if len(resource.ready) >= stored.MOST or old is not None:
             self._forget_ready(resource)
         resource.ready = {**resource.ready, one.variant: one}
         resource.ready_octets += one.octets
