@@ -116,6 +116,19 @@ def test_a_command_that_calls_the_daemon_starts_without_the_daemons_libraries(he
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_daemon_starts_without_the_libraries_that_it_may_never_need() -> None:
+    code = (
+        "import sys, flyatc.cli.serve, flyatc.daemon.daemon;"
+        "rare = {'aiohttp', 'boto3', 'dns', 'email.parser', 'html', 'http.client', 'jinja2', 'passlib',"
+        " 'prometheus_client', 'rich', 'tarfile', 'tomllib'};"
+        "print(sorted(rare & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30 * SLOWNESS, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 def test_version(here: Path) -> None:
     assert run(here, "version").stdout.startswith(f"flyatc {__version__} (Python ")
     assert run(here, "--version").stdout == f"flyatc {__version__}\n"

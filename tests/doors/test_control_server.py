@@ -11,8 +11,6 @@ import select
 import shutil
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -308,12 +306,6 @@ async def test_a_server_that_cannot_start_is_reported_and_hangs_no_command(
     log.close()
     [(_, _, line)] = log.journal.since(0)
     assert "no_such_library" in json.loads(line)["reason"]
-
-
-async def test_aiohttp_is_imported_at_the_first_connection(tmp_path: Path) -> None:
-    script = "import sys, flyatc.cli.status, flyatc.daemon.daemon; print('aiohttp' in sys.modules)"
-    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 async def test_an_operator_who_leaves_cancels_the_command(tmp_path: Path) -> None:

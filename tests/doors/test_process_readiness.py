@@ -1,11 +1,15 @@
 """Real sockets: what counts as a response, and what is polled again."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import pytest
+import uvloop
 
+from flyatc.kit import tasks
 from flyatc.process.ports import PortPool
 from flyatc.process.readiness import answering
 from slowness import SLOWNESS
@@ -45,6 +49,29 @@ async def test_any_status_below_500_is_a_response(status: bytes) -> None:
         await answering(port, "/up")
         assert asked[0].startswith(b"GET /up HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: flyatc-readiness\r\n")
         assert len(asked) == 1
+
+
+class LoopWithoutLookups(uvloop.Loop):
+    async def getaddrinfo(self, *address: object, **options: object) -> NoReturn:
+        raise AssertionError(address)
+
+
+def test_a_try_looks_up_no_address_and_waits_for_a_connection_that_is_not_made_at_once() -> None:
+    """uvloop looks up addresses in threads. The backlog is full: a second later the kernel tries again."""
+
+    async def wait(server: socket.socket) -> None:
+        trying = tasks.start(answering(server.getsockname()[1], None, one_try=30 * SLOWNESS), "a try")
+        await asyncio.sleep(0.05)
+        assert not trying.done()
+        server.accept()[0].close()
+        await trying
+
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),
+        asyncio.Runner(loop_factory=LoopWithoutLookups) as runner,
+    ):
+        runner.run(wait(server))
 
 
 async def fail_in_each_way(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

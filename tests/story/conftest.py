@@ -12,7 +12,7 @@ from fakes.stage import Stage
 
 @pytest.fixture(autouse=True)
 async def curtain() -> AsyncIterator[None]:
-    """Freeze the objects of earlier tests before each story: the scheduler collects garbage each fake second."""
+    """Freeze the objects of earlier tests before each story: the scheduler collects garbage after runs."""
     gc.freeze()
     yield
     while Stage.open:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from flyatc.config import document
-from flyatc.control.client import Client
 
 if TYPE_CHECKING:
     from flyatc.config.schema import Config  # which commands that ask the daemon need not load
+    from flyatc.control.client import Client  # which the daemon need not load: http.client and email take 1.3 MB
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ def asks(command: Callable[..., T]) -> Callable[..., T]:
     @config_file
     @functools.wraps(command)
     def asking(*arguments: object, config_path: Path | None, data: Path | None, **more: object) -> T:
+        from flyatc.control.client import Client
+
         folder = str(data.absolute()) if data is not None else document.data_folder(config_path, os.environ)
         return command(*arguments, daemon=Client(folder), **more)
 
@@ -56,7 +58,9 @@ def read(path: Path | None, *, starts_apps: bool = False) -> "Config":
     return load.load(document.find(path), os.environ, starts_apps=starts_apps)
 
 
-def client(config: "Config") -> Client:
+def client(config: "Config") -> "Client":
+    from flyatc.control.client import Client
+
     return Client(config.server.data)
 
 
@@ -76,7 +80,7 @@ def of_scope(config: "Config", pasted: str | None) -> str | None:
     return None if pasted is None else of(config, pasted)
 
 
-def asked(daemon: Client, pasted: str) -> str:
+def asked(daemon: "Client", pasted: str) -> str:
     """Return the address that is meant, by the daemon's configuration. Plain addresses need no daemon."""
     text = pasted.strip()
     if "://" not in text and not text.startswith("/"):
@@ -86,7 +90,7 @@ def asked(daemon: Client, pasted: str) -> str:
     return _named_by(pasted, daemon.get("/address", Address, pasted=text).address)
 
 
-def asked_scope(daemon: Client, pasted: str | None) -> str | None:
+def asked_scope(daemon: "Client", pasted: str | None) -> str | None:
     """As ``asked``; None: everything."""
     return None if pasted is None else asked(daemon, pasted)
 

@@ -11,7 +11,6 @@ import click
 import msgspec
 from msgspec import Struct
 
-from flyatc.control.client import Cut
 from flyatc.kit.units import human_size
 from flyatc.observe.log_text import inert_json
 from flyatc.observe.log_text import plain as plain
@@ -97,6 +96,8 @@ def watch(lines: Iterator[bytes], *, quiet: bool) -> None:
                 break
             update(line.step, line.done, line.total)
         else:
+            from flyatc.control.client import Cut  # the caller has loaded it, if this is reached
+
             raise Cut
     for note in line.notes:
         click.echo(plain(note), err=True)

@@ -3,6 +3,7 @@
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import structs
@@ -11,9 +12,11 @@ from flyatc import __version__
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
 from flyatc.config import document
-from flyatc.control.client import Client
 from flyatc.control.types import Overview, Reloaded
 from flyatc.kit.errors import FlyatcError
+
+if TYPE_CHECKING:
+    from flyatc.control.client import Client
 
 
 @click.command()
@@ -79,7 +82,7 @@ _TEXTS = {
 
 @click.command()
 @common.asks
-def reload(daemon: Client) -> None:
+def reload(daemon: "Client") -> None:
     """Have the daemon read tenants.yaml again, as SIGHUP does. A faulty file changes nothing."""
     reloaded = daemon.post("/reload", Reloaded)
     found = {name: entries for name, entries in structs.asdict(reloaded).items() if entries}
@@ -107,6 +110,8 @@ def api(openapi: bool) -> None:
 @common.config_file
 def version(config_path: Path | None) -> None:
     """Print the version; and that of the running daemon, where it is another."""
+    from flyatc.control.client import Client
+
     click.echo(f"flyatc {__version__} (Python {platform.python_version()})")
     try:
         daemon = Client(document.data_folder(config_path, os.environ)).get("/status", Overview).daemon

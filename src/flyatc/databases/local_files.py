@@ -11,7 +11,6 @@ import hashlib
 import os
 import shutil
 import stat
-import tarfile
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -234,6 +233,8 @@ def pack(source: Path, target: Path, tick: Tick) -> None:
 
 def pack_folder(source: Path, target: Path, tick: Tick) -> None:
     """Compress a folder into ``target``, which is new, as a tar archive of its regular files and folders."""
+    import tarfile  # imported late: most daemons never need it
+
     done = 0
 
     def chosen(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -4,7 +4,6 @@ Browsers get an HTML page, built in or the operator's (``pages:``); other client
 """
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from pathlib import Path
 
 import msgspec
@@ -71,12 +70,14 @@ small {{ display: block; margin-top: 2.5rem; padding-top: 1rem; border-top: 1px 
 </html>
 """
 
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})  # as html.escape
+
 
 def builtin(status: int, identity: str, text: str | None = None) -> bytes:
     """Return the built-in error page. ``text``: replaces the built-in text; not yet escaped."""
     title, ours = TITLES.get(status, _UNKNOWN)
-    text = ours if text is None else escape(text)
-    foot = f"{status} · request {escape(identity)}"
+    text = ours if text is None else text.translate(_ESCAPES)
+    foot = f"{status} · request {identity.translate(_ESCAPES)}"
     return _PAGE.format(title=title, text=text, foot=foot, refresh="", bar="").encode()
 
 
@@ -85,7 +86,8 @@ def waiting(seconds: int, identity: str, place: int | None = None, state: str = 
     is being started or prepared, see ``state``."""
     text, state = (WAITING[1], state) if place is None else (IN_LINE.format(place), "queued")
     refresh = f'\n<meta http-equiv="refresh" content="{seconds}">'
-    foot, bar = f"{state} · request {escape(identity)}", '\n<div class="bar" role="progressbar"><i></i></div>'
+    foot = f"{state} · request {identity.translate(_ESCAPES)}"
+    bar = '\n<div class="bar" role="progressbar"><i></i></div>'
     return _PAGE.format(title=WAITING[0], text=text, foot=foot, refresh=refresh, bar=bar).encode()
 
 

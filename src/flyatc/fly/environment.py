@@ -4,7 +4,6 @@ Sources: https://fly.io/docs/machines/runtime-environment/ and https://fly.io/do
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Network
@@ -60,6 +59,8 @@ def app_name(given: str | None, environ: Mapping[str, str], folder: Path) -> str
 
 
 def _of_file(path: Path) -> str | None:
+    import tomllib  # imported late: the daemon never reads the file
+
     try:
         found = tomllib.loads(path.read_text()).get("app")
     except FileNotFoundError:

@@ -4,6 +4,7 @@ Deadlines are the caller's (``asyncio.timeout``)."""
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -33,8 +34,22 @@ async def connected(address: Path | int) -> AsyncIterator["Connection"]:
             with short_path(address) as name:
                 await loop.sock_connect(sock, name)
         else:
-            await loop.sock_connect(sock, ("127.0.0.1", address))
+            await _connect(sock, ("127.0.0.1", address))
         yield Connection(sock)
+
+
+async def _connect(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Like ``loop.sock_connect``, with which uvloop has a thread look up even an address of digits."""
+    with contextlib.suppress(BlockingIOError):
+        return sock.connect(address)
+    loop, writable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_writer(sock, writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(sock)
+    if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(error, os.strerror(error))
 
 
 class Connection:

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 from flyatc.config.schema import App
@@ -18,7 +19,7 @@ from flyatc.tenants.running_limit import RunningLimit
 from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.state import STOP_STATES, Status
 
-COLLECTING = 1.0  # seconds from one collection of garbage to the next
+COLLECTING = 0.01  # of the time, at most, is spent on collecting garbage
 SAVE_RESERVE = 5.0  # seconds of a shutdown reserved for saving, if the deadline allows
 
 TICK = 0.001  # seconds; a timer may fire a little early, and without this tolerance the sweep would busy-loop
@@ -66,7 +67,7 @@ class Scheduler:
         self.newcomers = Newcomers(tools.known)
         self.starts = StartQueue(starting)
         self.hurry = asyncio.Event()  # no more draining, no more grace
-        self._collected = -math.inf  # when, by the loop's clock
+        self._collect_after = 0.0  # monotonic
         self._closing_since: float | None = None
         self._notice = 0.0  # seconds from then to the deadline of the shutdown
         self._look = asyncio.Event()
@@ -112,11 +113,12 @@ class Scheduler:
 
     def collect_garbage(self) -> None:
         """Free what ended runs have left in circles of references: it would stay until thousands of objects were made.
-        A millisecond, at most once in COLLECTING seconds."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._collected + COLLECTING:
-            self._collected = now
+        A millisecond with few apps, and more with many: hence a share of the time."""
+        began = monotonic()
+        if began >= self._collect_after:
             gc.collect()
+            ended = monotonic()
+            self._collect_after = ended + (ended - began) / COLLECTING
 
     # --- shutdown ---
 

@@ -1,7 +1,7 @@
 """Copy the seed of a folder, and unpack one that was set aside. Blocking."""
 
-import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zstandard
 
@@ -9,6 +9,9 @@ from flyatc.databases.app_files import placing, scan
 from flyatc.databases.app_files.manifest import MODES
 from flyatc.databases.app_files.scan import Changed, NoFolder, TooMuch
 from flyatc.databases.local_files import CHUNK, WINDOW
+
+if TYPE_CHECKING:
+    from tarfile import TarFile, TarInfo
 
 
 def copy(seed: Path, new: Path, most: int) -> None:
@@ -35,6 +38,8 @@ def copy(seed: Path, new: Path, most: int) -> None:
 def unpack(archive: Path, new: Path, most: int, size: int) -> None:
     """Unpack what ``local_files.pack_folder`` has made: regular files and folders only, none of them elsewhere.
     ``most`` entries and ``size`` bytes at most. Raises OSError, ValueError."""
+    import tarfile  # imported late: most daemons never need it
+
     new.mkdir(mode=0o700)
     reader = zstandard.ZstdDecompressor(max_window_size=WINDOW)
     try:
@@ -57,7 +62,7 @@ def unpack(archive: Path, new: Path, most: int, size: int) -> None:
     placing.sync(new)
 
 
-def _unpack_one(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _unpack_one(members: "TarFile", member: "TarInfo", target: Path) -> None:
     mode = member.mode & MODES
     if member.isdir():
         return target.mkdir(mode=mode | 0o700)

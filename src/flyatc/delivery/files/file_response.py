@@ -215,6 +215,7 @@ def _line(kind: str) -> bytes:
     return (kind + "; charset=utf-8" if kind.startswith("text/") else kind).encode()
 
 
+mimetypes.inited = True  # else MimeTypes, here and in aiohttp, has all of /etc/mime.types read, which nothing uses
 _TYPES = {
     ending.removeprefix(".").encode(): _line(kind) for ending, kind in mimetypes.MimeTypes().types_map[True].items()
 } | {ending.encode(): _line(kind) for ending, kind in _OWN_TYPES.items()}
