@@ -321,10 +321,9 @@ def test_the_cost_is_that_of_each_user_by_the_assumptions_that_the_operator_choo
 @pytest.mark.parametrize(
     ("action", "given", "words"),
     [
-        ("restore", {"address": "ann/one"}, "the form lacks the tenant, the database or the name"),
-        ("restore", {"address": "ann/one", "database": "app.sqlite3", "name": "../x"}, "no orphaned copy"),
-        ("restore", {"address": "no-such/x", "database": "app.sqlite3", "name": "x"}, "no-such"),
-        ("verify", {"address": "no-such/<x>"}, "The store has no database of no-such/&lt;x&gt;."),
+        ("tenant/restore", {"address": "ann/one", "database": "app.sqlite3", "orphan": "../x"}, "no orphaned copy"),
+        ("tenant/restore", {"address": "no-such/x", "database": "app.sqlite3", "orphan": "x"}, "no-such"),
+        ("store/verify", {"address": "no-such/<x>"}, "The store has no database of no-such/&lt;x&gt;."),
     ],
 )
 def test_what_is_not_possible_with_the_store_is_said(
@@ -332,7 +331,7 @@ def test_what_is_not_possible_with_the_store_is_said(
 ) -> None:
     browser = operator.logged_in(daemon)
     page = browser.get(f"{HOME}store")
-    form = Form("post", f"{HOME}store/{action}", {"csrf": operator.form_to(page, "store/verify").fields["csrf"]})
+    form = Form("post", f"{HOME}{action}", {"csrf": operator.form_to(page, "store/verify").fields["csrf"]})
     page = browser.submit(page, form, {**given, "confirmed": "yes"})
     if page.path.startswith(f"{HOME}jobs/"):
         page = eventually(lambda: (now := browser.get(page.url)) and "running</span>" not in now.text and now)

@@ -209,7 +209,7 @@ def test_an_orphan_is_restored_after_a_second_question(operator: Chromium, daemo
     operator.until("ann/two")
     operator.screenshot("orphans")
     operator.press("Restore …", near=ORPHAN)
-    operator.until("Nothing is deleted")
+    operator.until("What is replaced stays in the store")
     assert counted(daemon) == before
     operator.press("Replace app.sqlite3")
     finished(operator)

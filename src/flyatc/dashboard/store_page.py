@@ -1,4 +1,4 @@
-"""Orphaned copies, with restore; and tests of all that the store has."""
+"""Orphaned copies, which ``tenant_versions`` restores; and tests of all that the store has."""
 
 import asyncio
 
@@ -8,8 +8,7 @@ from flyatc.admin import store_access
 from flyatc.admin.store_access import Orphan
 from flyatc.dashboard import pages
 from flyatc.dashboard.jobs import Job
-from flyatc.dashboard.site import Site, elsewhere
-from flyatc.databases.decisions.version_choice import OrphanChoice
+from flyatc.dashboard.site import Site
 from flyatc.databases.verify import Verdict
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
@@ -18,7 +17,6 @@ from flyatc.objects.store import StoreUnavailable
 LIST_SECONDS = 10.0  # for the orphans of all tenants
 MOST_SHOWN = 200  # orphans, and results
 NO_STORE = "storage.mode is none: nothing is in a store"
-SET_ASIDE = "it keeps what is replaced: the history has it, or it is set aside in turn"
 
 
 class StorePages:
@@ -51,33 +49,6 @@ class StorePages:
             return _newest(await store_access.orphans_in(config, None, None)), why
         except OSError as error:
             return [], f"The data folder cannot be read: {error.strerror}."
-
-    async def restore(self, request: web.Request) -> web.StreamResponse:
-        """Put an orphan in the place of a database, after a question."""
-        fields, site = await pages.form(request), self._site
-        address, database, name = (fields.get(key, "") for key in ("address", "database", "name"))
-        if (away := await elsewhere(site, request, address)) is not None:
-            return away
-        if not (address and database and name):
-            raise FlyatcError("the form lacks the tenant, the database or the name of the orphan")
-        asked = await pages.confirm(
-            request,
-            title=f"Restore an orphan of {address}",
-            text=f"Replace {database} of {address} by what was set aside as {name}?",
-            details=("Its app is stopped meanwhile, and its requests wait.", "Nothing is deleted: " + SET_ASIDE + "."),
-            button=f"Replace {database}",
-            back=site.url("store"),
-        )
-        if asked is not None:
-            return asked
-
-        async def work(progress: Progress) -> str:
-            notes = await site.operations.restore(address, database, OrphanChoice(name), progress)
-            return " ".join([f"{database} of {address} is what was set aside as {name}.", *notes])
-
-        job = site.jobs.start(f"Restore {database} of {address}", site.url("store"), work)
-        site.audit(request, "orphan to be restored", tenant=address, database=database, orphan=name)
-        return pages.redirect(request, site.url(f"jobs/{job.id}"))
 
     async def verify(self, request: web.Request) -> web.StreamResponse:
         """Begin to test all databases in the store, or show the test that is under way."""
@@ -129,5 +100,4 @@ def routes(site: Site) -> list[web.RouteDef]:
     return [
         web.get("store", found.page),
         web.post("store/verify", found.verify),
-        web.post("store/restore", found.restore),
     ]
