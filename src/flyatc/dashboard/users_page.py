@@ -23,7 +23,7 @@ from flyatc.config import name_rules
 from flyatc.config.errors import ConfigError
 from flyatc.dashboard import pages
 from flyatc.dashboard.jobs import Work
-from flyatc.dashboard.site import Site
+from flyatc.dashboard.site import Site, to_machine
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 from flyatc.tenants.state import INACTIVE_STATES, Status
@@ -222,7 +222,9 @@ class UsersPage:
         if not others:
             raise FlyatcError("this is the only machine: it cannot stop itself. Add another user first")
         best = min(others, key=lambda one: one.state != "started")
-        return web.Response(status=200, headers={"Fly-Replay": f"instance={best.id}"})
+        if (response := to_machine(self._site, request, best.id)) is None:
+            raise FlyatcError(f"this machine cannot stop itself: open the dashboard at another one, such as {best.id}")
+        return response
 
     async def _propose(self, request: web.Request, proposal: Proposal) -> web.Response:
         """Show the plan; begin it if it is the one that was shown and confirmed."""
