@@ -192,10 +192,10 @@ def test_a_file_that_cannot_be_replaced_is_left_as_it_was_and_the_reason_is_give
     """A mount, a read-only disk and a full one are simulated."""
     replace = os.replace
 
-    def failing(source: Path, target: Path) -> None:
-        if target == file.path:
+    def failing(source: str, target: str, **folders: int) -> None:
+        if target == file.path.name:
             raise OSError(number, os.strerror(number))
-        replace(source, target)
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(FlyatcError, match=why):

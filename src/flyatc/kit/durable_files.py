@@ -3,7 +3,7 @@
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -48,46 +48,62 @@ def open_private(path: str, flags: int) -> int:
 
 def write(path: Path, body: bytes) -> None:
     """Replace the file by ``body``, mode 0600. Its folder must exist. One writer at a time: ``<name>.new`` is used."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(path.parent) as folder:
         write_in(folder, path.name, body)
-    finally:
-        os.close(folder)
 
 
 def write_in(folder: int, name: str, body: bytes) -> None:
     """Like ``write``, in the folder of this descriptor, whatever becomes of its path. A link called ``<name>.new`` is
     replaced, not followed."""
-    beside = f"{name}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(beside, flags, 0o600, dir_fd=folder), "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-    os.fsync(folder)
+    _replace(folder, name, f"{name}.new", body)
 
 
 def replace(path: Path, body: bytes, before: Callable[[], object]) -> None:
     """Replace a file of the operator's as a whole, with its mode, owner and extended attributes; one that is not there
     gets mode 0600. ``before``: called last before the replacement, may raise. Raises OSError; then the file is as it
     was. One writer at a time: ``.<name>.new`` is used."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
+    with _opened(path.parent) as folder:
+        _replace(folder, path.name, f".{path.name}.new", body, lambda made: _copy_attributes(path, made), before)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(beside, "xb", opener=open_private) as file:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _replace(
+    folder: int,
+    name: str,
+    beside: str,
+    body: bytes,
+    prepare: Callable[[int], object] = lambda _: None,
+    before: Callable[[], object] = lambda: None,
+) -> None:
+    """Write the file ``beside`` in a folder, and put it in the place of ``name``. ``prepare``: called with its
+    descriptor; ``before``: called last."""
+    _remove(folder, beside)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(beside, flags, 0o600, dir_fd=folder), "wb") as file:
             file.write(body)
             file.flush()
-            _copy_attributes(path, file.fileno())
+            prepare(file.fileno())
             os.fsync(file.fileno())
         before()
-        beside.replace(path)
+        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        _remove(folder, beside)
         raise
-    sync_folder(path.parent)
+    os.fsync(folder)
+
+
+def _remove(folder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
 
 
 def _copy_attributes(path: Path, descriptor: int) -> None:
