@@ -90,7 +90,7 @@ def test_the_pictures_describe_the_day_in_words() -> None:
     ]
     assert [one.words for one in plots.pictures(slots, NOON)] == [
         "1,202 in 24 hours, 12 of them failed. At most 1,200 in five minutes, at 11:00 UTC.",
-        "Lately half took 100 ms or less, and 99 of 100 200 ms. Slowest: 3.0 s, at 11:00 UTC.",
+        "Lately half took 100 ms or less, and 99 of 100 200 ms. Slowest: 3 s, at 11:00 UTC.",
         "Last 1.0 MB. At most 90.0 MB, at 11:05 UTC.",
     ]
 

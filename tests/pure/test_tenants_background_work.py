@@ -48,7 +48,7 @@ def test_a_process_that_ended_takes_nothing_from_the_others() -> None:
 
 def test_a_write_counts_from_its_own_time() -> None:
     found = last_background_work(ALL, facts(150), facts(300, written=220.0), 0)
-    assert found == background_work.Active(220.0, "a.sqlite3 was written 1m20s before the last look")
+    assert found == background_work.Active(220.0, "a.sqlite3 was written 1 min 20 s before the last look")
     assert last_background_work(ALL, facts(150), facts(300, written=220.0), 220.0) is None, "by the last request"
     assert last_background_work(["requests", "cpu"], facts(150), facts(300, written=220.0), 0) is None
 
@@ -73,7 +73,7 @@ def test_it_is_looked_at_after_half_of_the_time_and_at_its_end_and_stopped_then(
     assert idle.sweep([snapshot(Seen(True, looking=True))], 400) == ([], math.inf)
     assert idle.sweep([snapshot(Seen(True, first_at=150))], 299) == ([], 300)
     assert idle.sweep([snapshot(Seen(True, first_at=150))], 300) == ([Look("a")], math.inf)
-    stop = Stop("a", "no request for 5m00s", again=False)
+    stop = Stop("a", "no request for 5 min", again=False)
     assert idle.sweep([snapshot(Seen(True, first_at=150, quiet_at=300))], 300) == ([stop], math.inf)
 
 
@@ -97,7 +97,7 @@ def test_after_idle_most_it_is_stopped_whatever_it_does() -> None:
     seen = Seen(True, most=1000, active_at=900, first_at=900, reason="its processes use 99% of a core")
     assert idle.sweep([snapshot(seen)], 999) == ([], 1000)
     steps, _ = idle.sweep([snapshot(seen)], 1000)
-    why = "no request for 16m40s (idle_most); its processes use 99% of a core"
+    why = "no request for 16 min (idle_most); its processes use 99% of a core"
     assert steps == [Stop("a", why, again=False)]
 
 

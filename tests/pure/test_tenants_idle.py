@@ -30,7 +30,7 @@ def test_no_tenant_is_stopped_before_it_is_due_and_the_next_look_is_then() -> No
 
 def test_a_tenant_without_requests_for_long_enough_is_stopped_with_the_reason() -> None:
     stops, look = idle.sweep([snapshot()], now=300.0)
-    assert stops == [idle.Stop("a", "no request for 5m00s", again=False)]
+    assert stops == [idle.Stop("a", "no request for 5 min", again=False)]
     assert look == math.inf
 
 

@@ -59,12 +59,17 @@ def test_a_written_size_reads_back_as_itself(count: int) -> None:
     ("value", "text"),
     [
         (0.0123, "12 ms"),
-        (0.9996, "1.0 s"),
-        (59.96, "1m00s"),
-        (95, "1m35s"),
-        (3599.7, "1h00m"),
-        (7260, "2h01m"),
-        (200000, "2d7h"),
+        (0.9996, "1 s"),
+        (1.5, "1.5 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.96, "1 min"),
+        (95, "1 min 35 s"),
+        (700, "11 min"),
+        (3599.7, "1 h"),
+        (7260, "2 h 1 min"),
+        (172800, "2 d"),
+        (200000, "2 d 7 h"),
     ],
 )
 def test_durations_are_shown_without_false_digits(value: float, text: str) -> None:

@@ -39,7 +39,7 @@ async def test_an_idle_tenant_is_saved_and_stopped(sweeping: list[asyncio.Task[N
     assert stage.status().state is State.STOPPED
     assert stage.story["a"] == [*UP, "drain", *DOWN]
     why = next(e["why"] for e in stage.events if e.get("state") == "draining")
-    assert why == "no request for 5m00s"
+    assert why == "no request for 5 min"
 
 
 async def test_each_visit_puts_the_stop_off(sweeping: list[asyncio.Task[None]]) -> None:
@@ -199,7 +199,7 @@ async def test_an_app_that_never_rests_is_stopped_after_idle_most(sweeping: list
     await asyncio.sleep(1)
     assert stage.status().state is State.STOPPED
     why = next(e["why"] for e in stage.events if e.get("state") == "draining")
-    assert why == "no request for 1m40s (idle_most); its processes use 100% of a core"
+    assert why == "no request for 1 min 40 s (idle_most); its processes use 100% of a core"
 
 
 async def test_only_what_is_due_is_looked_at(sweeping: list[asyncio.Task[None]]) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from flyatc import __version__
 from flyatc.dashboard.site import FORM, SESSION, equal, session_of, site_of
+from flyatc.kit.units import human_seconds, human_size
 
 HERE = Path(__file__).parent
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -177,28 +178,13 @@ def valid_form_token(request: web.Request, fields: Mapping[str, str]) -> bool:
 
 
 def size(octets: float | None) -> str:
-    """Return a size for people: ``1.5 MB``."""
-    if octets is None:
-        return "–"
-    for unit in ("B", "KB", "MB", "GB"):
-        if abs(octets) < 1024:
-            return f"{octets:.0f} {unit}" if octets >= 10 or unit == "B" else f"{octets:.1f} {unit}"
-        octets /= 1024
-    return f"{octets:.1f} TB"
+    """Return a size for people, or a dash if it is not known."""
+    return "–" if octets is None else human_size(octets)
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration for people, in its two largest units: ``2 h 5 min``."""
-    if seconds is None:
-        return "–"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 and whole % 60 else "")
-    if whole < 86400:
-        return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
-    return f"{whole // 86400} d" + (f" {whole % 86400 // 3600} h" if whole % 86400 >= 3600 else "")
+    """Return a duration for people, or a dash if it is not known."""
+    return "–" if seconds is None else human_seconds(seconds)
 
 
 def clock(stamp: str | None) -> str:

@@ -67,14 +67,19 @@ def human_size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
 def human_seconds(value: float) -> str:
-    """Format a duration for people: 0.0123 → ``"12 ms"``, 95 → ``"1m35s"``."""
+    """Format a duration for people, in its two largest units: 0.0123 → ``"12 ms"``, 1.5 → ``"1.5 s"``, 95 →
+    ``"1 min 35 s"``, 7500 → ``"2 h 5 min"``; from ten minutes on without seconds."""
     if value < 0.9995:
         return f"{value * 1000:.0f} ms"
-    if value < 59.95:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24}h"
+    if value < 9.95:
+        return f"{value:.1f}".removesuffix(".0") + " s"
+    whole = round(value)
+    for size, unit, smaller, other in _UNITS:
+        if whole >= size:
+            rest = whole % size // smaller if smaller > 1 or whole < 600 else 0
+            return f"{whole // size} {unit}" + (f" {rest} {other}" if rest else "")
+    return f"{whole} s"
