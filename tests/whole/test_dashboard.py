@@ -238,6 +238,8 @@ def test_the_overview_is_renewed_while_it_is_open(daemon: Daemon) -> None:
             data = raw.recv(65536)
             assert data, seen
             seen += data
+    daemon.until_reported("request", path=f"{HOME}overview/live", query="token=hidden", status=200)
+    assert found[1].partition("token=")[2] not in daemon.log_file.read_text()
 
 
 # --- maintenance and pauses ---

@@ -41,6 +41,7 @@ from flyatc.wire.head import RequestHead
 RECENT = 4096  # paths whose tenant is remembered: most traffic is on few of them
 MOST_TO_DASHBOARD = 1 << 20  # octets of a body
 _PAGE = re.compile(rb"(?:/[A-Za-z0-9._-]+)*/?")  # below the dashboard's path
+_TOKEN = re.compile(rb"(?<![^&])token=[^&]*")  # in the query of a live part of a page
 _DASHBOARD = App(delivery=peer_forward.AS_IT_IS)
 LONGEST_RECENT = 256  # octets; longer paths are not remembered, so that all together stay below 2 MB
 
@@ -182,6 +183,8 @@ class Handler:
         asked = headers.towards_dashboard(
             head, path=path, peer=to.peer, remote=to.remote, ports=_ports(to), identity=to.identity, milliseconds=now
         )
+        if head.query is not None:  # from now on for the log only
+            head.query = _TOKEN.sub(b"token=hidden", head.query)
         return to.forward(self._dashboard, delivery, asked, self._responder)
 
     def _admitted(self, to: forward.Forward, at: ServedTenant) -> None:
