@@ -134,7 +134,8 @@ class BasicAuth:
             return responder.refuse(to, 503, "too many logins at once", retry_after=RETRY, own=app.pages)
         decoy = next(iter(hashes.values()), "")  # so that the time does not tell which names are listed
         check = partial(passwords.matches, password, hashed or decoy)
-        login = _Login(to, partial(self._check, to, check, pair, listed=hashed is not None))
+        failed = partial(responder.fail, to, app.pages)
+        login = _Login(to, partial(self._check, to, check, pair, listed=hashed is not None), failed)
         self._waiting += 1  # from now on, not from the task's first turn: many may come in this one
         login.begin(partial(self._checked, to, app, name, go, responder)).add_done_callback(self._left)
         return None
@@ -152,12 +153,9 @@ class BasicAuth:
         return True
 
     def _checked(
-        self, to: exchange.Exchange, app: App, name: str, go: Go, responder: responses.Responder, right: bool | None
+        self, to: exchange.Exchange, app: App, name: str, go: Go, responder: responses.Responder, right: bool
     ) -> None:
-        """``right``: None after an unexpected error, which is logged."""
         assert app.auth is not None
-        if right is None:
-            return responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
         if not right:
             return responder.ask_for_login(to, app.auth.realm, f"the login of {name[:64]!r} failed", app.pages)
         to.login = name.encode()
@@ -168,24 +166,25 @@ class BasicAuth:
 
 
 class _Login(exchange.WaitingReceiver):
-    """A request whose password is being checked."""
+    """A request whose password is being checked. ``failed``: called after an unexpected error, which is logged."""
 
-    __slots__ = ("_check", "_task", "_to")
+    __slots__ = ("_check", "_failed", "_task", "_to")
 
-    def __init__(self, to: exchange.Exchange, check: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-        self._to, self._check = to, check
+    def __init__(
+        self, to: exchange.Exchange, check: Callable[[], Coroutine[Any, Any, bool]], failed: Callable[[], None]
+    ) -> None:
+        self._to, self._check, self._failed = to, check, failed
 
-    def begin(self, then: Callable[[bool | None], None]) -> asyncio.Task[None]:
+    def begin(self, then: Callable[[bool], None]) -> asyncio.Task[None]:
         self._to.receiver = self
         self._task = tasks.start(self._wait(then), "login")
         return self._task
 
-    async def _wait(self, then: Callable[[bool | None], None]) -> None:
+    async def _wait(self, then: Callable[[bool], None]) -> None:
         try:
             right = await self._check()
         except Exception:
-            self._to.receiver = None
-            then(None)
+            self._failed()
             raise
         self._to.receiver = None
         then(right)

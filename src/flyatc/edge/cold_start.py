@@ -63,7 +63,7 @@ class ColdStart(exchange.WaitingReceiver):
             return self._refuse(error)
         except Exception:
             self._waited()
-            self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
+            self._responder.fail(to, app.pages)
             raise
         self._waited()
         if not isinstance(visit, InFlightRequest):

@@ -104,8 +104,7 @@ class PeerForward(exchange.WaitingReceiver):
             why = f"{error}. {self._place.explanation}"
             return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=target.owner)
         except Exception:
-            to.receiver = None
-            self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=pages)
+            self._responder.fail(to, pages)
             raise
         to.receiver = None
         to.forwarded_to = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"

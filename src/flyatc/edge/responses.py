@@ -150,6 +150,12 @@ class Responder:
             to, status, [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store")], text, None
         )
 
+    def fail(self, to: exchange.Exchange, own: Mapping[str, str]) -> None:
+        """End the wait of a request after an unexpected error, which its task raises again, and so logs. ``own``: see
+        ``refuse``."""
+        to.receiver = None
+        self.refuse(to, 500, "an unexpected error: see the line about it", own=own)
+
     def refuse(
         self,
         to: exchange.Exchange,
