@@ -171,6 +171,10 @@ def test_a_changed_file_is_used_at_once_and_a_faulty_or_missing_one_admits_no_lo
     assert status("pear") == 404
     file.write_text("eve:pear\n")
     eventually(lambda: status("pear") == 503, 10, "the faulty file is read")
+    file.write_text("#" * 2**20 + "\n")
+    large = f"no login is possible: {file}: is larger than 1.0 MB"
+    eventually(lambda: status("pear") == 503 and large in daemon.log_file.read_text(), 10, "the large file is read")
+    assert "is not a file of at most 1 MB" in daemon.cli("reload").stderr
     file.unlink()
     assert status("apple") == 503
     assert daemon.cli("reload").returncode != 0, "the file of passwords is missing"

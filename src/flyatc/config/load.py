@@ -9,6 +9,7 @@ from flyatc.config.errors import Faults
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import Config
+from flyatc.kit import units
 
 
 class _Everything(Container[str]):
@@ -38,6 +39,17 @@ def load(
     return config
 
 
+def text_of(path: Path, most: int) -> str:
+    """Return the text of a file. Raises OSError; ValueError if it is no file, or larger than ``most`` bytes."""
+    if not path.is_file() and path.exists():  # open() would block on a pipe
+        raise ValueError("is not a file")
+    with path.open("rb") as file:
+        body = file.read(most + 1)
+    if len(body) > most:
+        raise ValueError(f"is larger than {units.human_size(most)}")
+    return body.decode("utf-8", "replace")
+
+
 class RealDisk:
     """The real file system, as config.merge.Disk: paths in the file are checked against it."""
 
@@ -58,11 +70,8 @@ class RealDisk:
 
     def text(self, path: Path, most: int) -> str | None:
         try:
-            if not path.is_file():
-                return None
-            with path.open("rb") as file:
-                return file.read(most + 1).decode("utf-8", "replace")
-        except OSError:
+            return text_of(path, most)
+        except (OSError, ValueError):
             return None
 
     def runs(self, path: Path) -> bool:

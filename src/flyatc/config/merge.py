@@ -27,7 +27,7 @@ class Disk(Protocol):
         """Return the size of a file, or None if it is not a readable file."""
 
     def text(self, path: Path, most: int) -> str | None:
-        """Return the first ``most`` + 1 bytes of a file, or None if it is not a readable file."""
+        """Return the text of a file, or None if it is not a readable file of at most ``most`` bytes."""
 
     def runs(self, path: Path) -> bool:
         """Return whether this is a file that may be executed."""
@@ -323,7 +323,7 @@ def _auth(auth: Auth | None, key: Key, context: Context) -> Auth | None:
         return auth
     file = context.absolute(auth.users)
     text = context.disk.text(Path(file), htpasswd.LONGEST)
-    if text is None or len(text) > htpasswd.LONGEST:
+    if text is None:
         context.faults.add((*key, "users"), f"{file} is not a file of at most 1 MB that can be read")
     for index, fault in htpasswd.parse((text or "").splitlines())[1]:
         context.faults.add((*key, "users"), f"{file}, line {index + 1}: {fault}")

@@ -19,6 +19,7 @@ from typing import Any
 
 from flyatc.auth import htpasswd, passwords
 from flyatc.auth.attempts import FailedLogins
+from flyatc.config import load
 from flyatc.config.schema import App
 from flyatc.config.schema_sections import Auth
 from flyatc.edge import exchange, responses
@@ -67,9 +68,7 @@ class Logins:
             seen = (found.st_ino, found.st_size, found.st_mtime_ns)
             if seen == self._seen:
                 return
-            if found.st_size > htpasswd.LONGEST:
-                raise ValueError("is larger than 1 MB")
-            hashes, faults = htpasswd.parse(path.read_text("utf-8").splitlines())
+            hashes, faults = htpasswd.parse(load.text_of(path, htpasswd.LONGEST).splitlines())
             if faults:
                 raise ValueError(f"line {faults[0][0] + 1}: {faults[0][1]}")
         except (OSError, ValueError) as error:
