@@ -1,5 +1,6 @@
 """An app that puts something else in the place of the daemon's records, in the folder which belongs to it."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from fakes.machines import Yard, add, rows
 from flyatc.databases import links
-from flyatc.kit.errors import SaveFailed
+from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
+from slowness import SLOWNESS
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 TENANT = 200000  # a user id
@@ -89,3 +91,36 @@ def test_a_link_beside_a_record_is_replaced_and_not_followed(tmp_path: Path) -> 
     assert (tmp_path / "other").read_text() == "of another tenant"
     assert record.read_text() == "second"
     assert not record.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["app.sqlite3", "app.sqlite3-wal", "app.sqlite3-journal", ".flyatc/databases.json"])
+async def test_a_pipe_that_an_app_leaves_refuses_its_own_start_and_delays_no_other_tenant(
+    yard: Yard, name: str
+) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    assert await a.session(1) == []
+    (a.tenant.data / name).unlink(missing_ok=True)
+    os.mkfifo(a.tenant.data / name)
+    for _ in range(3):  # more often than there are threads
+        with pytest.raises(RestoreRefused, match="it is no regular file"):
+            await asyncio.wait_for(a.session(), 10 * SLOWNESS)
+    (a.tenant.data / name).unlink()
+    assert await b.session() == [1]
+
+
+async def test_a_pipe_in_the_place_of_the_journal_fails_the_save_at_once(yard: Yard) -> None:
+    a = yard.machine("a")
+    async with a.service.hold(a.tenant) as held:
+        add(a.path, 1)
+        journal = a.path.with_name(f"{a.path.name}-journal")
+        os.mkfifo(journal)
+        with pytest.raises(SaveFailed, match="it is no regular file"):
+            await asyncio.wait_for(held.save(silent), 10 * SLOWNESS)
+        journal.unlink()
+
+
+async def test_a_record_that_an_app_has_made_too_large_to_read_is_a_damaged_one(yard: Yard) -> None:
+    a = yard.machine("a")
+    assert await a.session(1) == []
+    os.truncate(a.tenant.data / ".flyatc" / "databases.json", 1 << 40)
+    assert await a.session() == [1]

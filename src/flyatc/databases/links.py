@@ -16,6 +16,7 @@ from flyatc.kit import durable_files
 
 OURS = ".flyatc"  # in a tenant's folder: the daemon's records
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+MOST = 4 * 1024 * 1024  # bytes of a record: 100 databases have 50 KB
 A_LINK = "it is a link, which an app could point at another tenant's file"
 
 
@@ -44,20 +45,22 @@ def _adopt(ours: Path) -> None:
 
 
 def refuse(data: Path, names: Iterable[str]) -> None:
-    """Check that the records, the databases and what lies between are no links. ``data``: the tenant's folder.
-    Raises OSError (ELOOP) otherwise."""
-    checked: set[Path] = {data / OURS, data / OURS / "orphans", data / OURS / "files"}
+    """Check that the records, the databases and what lies between are no links, and the databases and SQLite's files
+    beside them regular files: to open a pipe may block for ever. ``data``: the tenant's folder. Raises OSError."""
+    folders, files = {data / OURS, data / OURS / "orphans", data / OURS / "files"}, set[Path]()
     for name in names:
         path = data / name
-        checked.update((path, *(Path(f"{path}{end}") for end in local_files.BESIDE)))
-        checked.update(path.parents[: len(Path(name).parts) - 1])
-    for path in checked:
+        files.update((path, *(Path(f"{path}{end}") for end in local_files.BESIDE)))
+        folders.update(path.parents[: len(Path(name).parts) - 1])
+    for path in folders | files:
         try:
             mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             continue
         if stat.S_ISLNK(mode):
             raise OSError(errno.ELOOP, A_LINK, str(path))
+        if path in files and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, local_files.NO_FILE, str(path))
 
 
 def make_workplace(folder: Path, what: str) -> Path:
@@ -106,3 +109,13 @@ def write(path: Path, body: bytes) -> None:
     """Replace a file of the daemon's records, durably; make its folder. See ``opened``. Raises OSError."""
     with opened(path.parent) as descriptor:
         durable_files.write_in(descriptor, path.name, body)
+
+
+def read(path: Path) -> bytes:
+    """Read a file of the daemon's records, which an app may have replaced. Raises OSError; ValueError if it is larger
+    than any."""
+    with local_files.opened(path, os.O_NOFOLLOW) as file:
+        body = file.read(MOST + 1)
+    if len(body) > MOST:
+        raise ValueError(f"{path} is larger than {MOST} bytes")
+    return body

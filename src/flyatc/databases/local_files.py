@@ -24,6 +24,7 @@ from flyatc.databases.manifest import Signature, Stamp
 from flyatc.kit import durable_files
 from flyatc.kit.threads import Tick
 
+NO_FILE = "it is no regular file, but a folder, a pipe, a socket or a device: move it away"
 HEADER = b"SQLite format 3\0"
 WRITE_VERSION, HEADER_END = 18, 20  # sqlite.org/fileformat2.html, 1.3
 BESIDE = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
@@ -31,10 +32,19 @@ SECOND = 1_000_000_000
 TICK = 20_000_000  # ns; file times move on by the kernel's tick, 10 ms at most
 
 
+def opened(path: Path, flags: int = 0) -> BinaryIO:
+    """Open for reading what an app may have put there: a pipe would block the thread for ever. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, NO_FILE, str(path))
+
+
 def look(path: Path) -> Here:
     """Classify the file. Only while no app runs, since it opens the file. Raises OSError, also if it is no file."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(len(HEADER))
     except FileNotFoundError:
         return Here.ABSENT
@@ -47,7 +57,7 @@ def format_version(path: Path) -> int:
     """Return 2 for WAL, 1 for another journal mode, 0 if there is no database yet. Only while SQLite does not have it
     open in this process: see ``sqlite``. Raises OSError."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(HEADER_END)
     except FileNotFoundError:
         return 0

@@ -30,7 +30,7 @@ class Record:
         """Read the record. Raises OSError if it exists and cannot be read: that must not count as absent."""
         path = folder / "databases.json"
         try:
-            body = await threads.run(path.read_bytes)
+            body = await threads.run(partial(links.read, path))
             file = msgspec.json.decode(body, type=_File)
             if file.v != 1:
                 raise ValueError("written by another release")
