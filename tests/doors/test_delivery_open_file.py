@@ -173,3 +173,32 @@ def test_a_forbidden_file_is_distinguished_from_a_missing_one(as_no_one: Path, p
         open_below(bytes(as_no_one / path), Roots([bytes(as_no_one)]))
     assert caught.value.forbidden
     assert descriptors() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_what_the_user_id_of_the_tenant_may_not_read_is_not_sent(tmp_path: Path) -> None:
+    data, app = tmp_path / "data", tmp_path / "app"
+    for folder in (data, app, app / "closed", app / "open"):
+        folder.mkdir()
+        folder.chmod(0o755)
+    for above in tmp_path.parents:  # of pytest: closed to others
+        if above.stat().st_uid == 0 and above.name.startswith("pytest-"):
+            above.chmod(0o711)
+    tmp_path.chmod(0o711)
+    for name, mode in (("key", 0o600), ("page", 0o644), ("closed/page", 0o644), ("open/page", 0o644)):
+        (app / name).write_text(name)
+        (app / name).chmod(mode)
+    (app / "closed").chmod(0o700)
+    (data / "upload").write_text("upload")
+    (data / "upload").chmod(0o600)
+    roots = Roots([bytes(app), bytes(data)], data=bytes(data))
+    assert text(app / "key", roots) == "key", "without a user id of its own"
+    for path in (data, data / "upload"):
+        os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
+    assert [text(path, roots) for path in (app / "page", app / "open/page", data / "upload")] == [
+        "page", "open/page", "upload",
+    ]  # fmt: skip
+    for name in ("key", "closed/page"):
+        with pytest.raises(Unreadable, match="the tenant's user id may not read it") as caught:
+            open_below(bytes(app / name), roots)
+        assert caught.value.forbidden

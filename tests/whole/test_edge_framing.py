@@ -137,7 +137,10 @@ def test_responses_without_a_body_leave_the_connection_in_step(daemon: Daemon, m
 
 
 def test_early_hints_reach_current_clients_only(daemon: Daemon) -> None:
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 3\r\nConnection: x\r\n\r\n"
+    hints = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 3\r\nConnection: x\r\n"
+        b"Set-Cookie: for=all; Path=/\r\n\r\n"
+    )
     parts = (hints, hints + b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     with Line(daemon) as line:
         first = line.get(say(*parts, more="&pause=0.05"))

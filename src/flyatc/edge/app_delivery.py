@@ -173,7 +173,8 @@ class AppDeliveries:
     def _sendfile(self, tenant: Tenant) -> Sendfile:
         app, words = tenant.app, launch_plan.words(tenant, 0)
         roots = [launch_plan.expand(root, words, os.environ) for root in app.delivery.sendfile.roots]
-        return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], self._closed)
+        data = str(tenant.data)
+        return Sendfile(app.directory, roots or [app.directory, data], self._closed, data=None if roots else data)
 
 
 def without_tenant(app: App, cache: Cache | None, roots: Sequence[str]) -> AppDelivery:

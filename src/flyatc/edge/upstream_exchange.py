@@ -155,6 +155,8 @@ class UpstreamExchange(exchange.Exchange, ABC):
             if b"expect" in self.head.noted:
                 self._continue()
             return
+        if b"set-cookie" in response_head.noted:  # it would be for all tenants: only the final response is rewritten
+            response_head.drop(b"set-cookie")
         self.send_interim(
             headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False)
         )

@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 
 _NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL))
@@ -68,10 +69,13 @@ class Opened:
 class Roots:
     """Folders below which files may be sent. ``closed``: folders below which they may not.
 
-    The innermost folder around a file decides: a tenant's own data can be open within the closed data of all."""
+    The innermost folder around a file decides: a tenant's own data can be open within the closed data of all.
+    ``data``: the tenant's; if it belongs to a user id of the tenant's own, files that this id may not read are not sent
+    either, although flyatc could."""
 
-    def __init__(self, opened: Iterable[bytes], closed: Iterable[bytes] = ()) -> None:
+    def __init__(self, opened: Iterable[bytes], closed: Iterable[bytes] = (), data: bytes | None = None) -> None:
         self._folders = [(folder, True) for folder in opened] + [(folder, False) for folder in closed]
+        self._data = data
 
     def hold(self, real: bytes) -> bool:
         """Return whether the file at the resolved path ``real`` may be sent.
@@ -87,6 +91,23 @@ class Roots:
             if len(below) > inmost or (len(below) == inmost and not opened):
                 inmost, allowed = len(below), opened
         return allowed
+
+    def readable(self, real: bytes, about: os.stat_result) -> bool:
+        """Return whether the tenant itself may read the file, by the modes. Raises OSError."""
+        if self._data is None or (reader := _owner(self._data)) in (os.geteuid(), about.st_uid):
+            return True
+        above = [real[:at] or b"/" for at, octet in enumerate(real) if octet == ord("/")]
+        return bool(about.st_mode & stat.S_IROTH) and all(
+            one.st_uid == reader or one.st_mode & stat.S_IXOTH for one in map(os.stat, above)
+        )
+
+
+def _owner(folder: bytes) -> int:
+    """Return the folder's user id; if it does not exist, and flyatc may give it to another: -1, which owns no file."""
+    try:
+        return Path(os.fsdecode(folder)).stat().st_uid
+    except FileNotFoundError:
+        return os.geteuid() or -1
 
 
 def open_below(path: bytes, roots: Roots) -> Opened:
@@ -112,6 +133,8 @@ def _judged(path: bytes, mark: int, roots: Roots) -> Opened:
     about = os.fstat(mark)
     if not stat.S_ISREG(about.st_mode):
         raise Missing(path, "is not a regular file")
+    if not roots.readable(real, about):
+        raise PermissionError(errno.EACCES, "the tenant's user id may not read it", path)
     if not about.st_nlink:
         raise Missing(path, "was just deleted")
     # The checked inode, whatever the path refers to by now.

@@ -27,14 +27,22 @@ class Sendfile:
     """X-Sendfile of one tenant.
 
     ``directory``: the app's, absolute; ``roots``: absolute; ``closed``: the folder of all tenants' data, in which only
-    ``roots`` are open. ``setting``: the one that lists ``roots``."""
+    ``roots`` are open. ``setting``: the one that lists ``roots``. ``data``: as in ``Roots``."""
 
     def __init__(
-        self, directory: str, roots: Sequence[str], closed: Sequence[str] = (), *, setting: str = ROOTS
+        self,
+        directory: str,
+        roots: Sequence[str],
+        closed: Sequence[str] = (),
+        *,
+        setting: str = ROOTS,
+        data: str | None = None,
     ) -> None:
         self._setting = setting
         self._directory = os.fsencode(directory)
-        self._roots = open_file.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
+        self._roots = open_file.Roots(
+            map(os.fsencode, roots), map(os.fsencode, closed), os.fsencode(data) if data else None
+        )
 
     def find(self, response: head.ResponseHead) -> open_file.Opened | file_response.FileRefused | None:
         """The file to send instead of the app's body, which must be discarded; or a refusal; None: no file is named.
