@@ -6,7 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Protocol
 
 from flyatc.config.schema import App
@@ -19,7 +19,7 @@ from flyatc.tenants.running_limit import RunningLimit
 from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.state import STOP_STATES, Status
 
-COLLECTING = 0.01  # of the time, at most, is spent on collecting garbage
+COLLECTING = 0.01  # of the loop's time, at most, is spent on collecting garbage
 SAVE_RESERVE = 5.0  # seconds of a shutdown reserved for saving, if the deadline allows
 
 TICK = 0.001  # seconds; a timer may fire a little early, and without this tolerance the sweep would busy-loop
@@ -114,11 +114,10 @@ class Scheduler:
     def collect_garbage(self) -> None:
         """Free what ended runs have left in circles of references: it would stay until thousands of objects were made.
         A millisecond with few apps, and more with many: hence a share of the time."""
-        began = monotonic()
-        if began >= self._collect_after:
+        if monotonic() >= self._collect_after:
+            began = thread_time()
             gc.collect()
-            ended = monotonic()
-            self._collect_after = ended + (ended - began) / COLLECTING
+            self._collect_after = monotonic() + (thread_time() - began) / COLLECTING
 
     # --- shutdown ---
 
