@@ -61,8 +61,8 @@ def test_an_open_websocket_keeps_the_app_and_its_end_lets_it_go(start: StartDaem
     daemon = start(config(idle="300ms"))
     with upgraded(daemon, "/ann/one/upgrade", 101) as raw:
         for _ in range(2):  # twice the other's whole idle time
-            assert daemon.get("/ann/two/up").status == 200
             stops = len(daemon.reported("tenant stopped", tenant="ann/two"))
+            assert daemon.get("/ann/two/up").status == 200
             eventually(lambda: len(daemon.reported("tenant stopped", tenant="ann/two")) > stops)  # noqa: B023
         raw.sendall(b"still here")
         assert raw.recv(100) == b"still here"
