@@ -14,6 +14,7 @@ from flyatc.config.schema import Config
 from flyatc.fly import environment
 from flyatc.fly.new_machine import LEFT
 from flyatc.kit.errors import FlyatcError
+from flyatc.objects.folder import Disk
 from flyatc.ownership.record import Data, Holder, Owner, State, Successor, owner_key, write
 from flyatc.sim.simulator import TOKEN
 from slowness import SLOWNESS
@@ -47,6 +48,7 @@ def had(folder: Path, user: str, machine: str, state: State) -> None:
     one = Owner(epoch=3, state=state, holder=holder, nonce="n", ttl=30.0, data=Data(line=1, since=1))
     record(folder, user).parent.mkdir(parents=True, exist_ok=True)
     record(folder, user).write_bytes(write(one))
+    Disk(folder / "store").open()
 
 
 async def test_a_user_is_handed_over_and_its_old_machine_is_destroyed(

@@ -98,6 +98,9 @@ def test_a_store_that_is_away_is_503_makes_no_empty_database_and_serves_when_it_
             reason = refused(daemon)
             assert "the store at" in reason
             assert daemon.get("/bob/count").status == 503, "who is new may not be new"
+            for command in ("verify", "doctor"):  # which make no store in its place
+                run = daemon.cli(command)
+                assert (run.returncode, "there is no store in" in run.stdout + run.stderr) == (1, True), run
             assert not evidence.database(daemon, "ann/one").exists()
             assert not evidence.database(daemon, "bob").exists()
         with evidence.one_life(daemon, "ann/one"):

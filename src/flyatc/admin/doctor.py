@@ -30,7 +30,7 @@ from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
-from flyatc.objects.open_store import store_of
+from flyatc.objects.open_store import absent, store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.objects.threaded_store import ThreadedStore
 
@@ -180,8 +180,11 @@ def open_files(config: Config) -> list[Finding]:
 
 async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
     """Yield findings, each check bounded in time."""
-    async for finding in examine_store(config.storage, environ):
-        yield finding
+    if (missing := await asyncio.to_thread(_missing_store, config)) is not None:
+        yield missing
+    else:
+        async for finding in examine_store(config.storage, environ):
+            yield finding
     checks: list[Callable[[], list[Finding]]] = [
         partial(litestream, config.storage, environ),
         partial(disk, config, environ),
@@ -233,6 +236,15 @@ async def _list_machines(api: MachinesApi, me: environment.Machine) -> Finding:
 ROUNDS = 5
 SLOW = 1.0  # s for a small request; starts and saves make several in sequence
 OFFSET, REFUSED_OFFSET = 5.0, 600.0  # s; S3 refuses requests if the clock is off by 15 minutes
+
+
+def _missing_store(config: Config) -> Finding | None:
+    """Return a fault if tenants have data here, and there is no store: to try it would make a new one."""
+    folder = absent(config.storage)
+    if folder is None or not any((Path(config.server.data) / "tenants").glob("*")):
+        return None
+    text = f"there is no store in {folder}, although tenants have data in {config.server.data}"
+    return Finding("fault", "store", text, "mount it, or correct storage.url; nothing can be saved until then")
 
 
 async def examine_store(storage: Storage, environ: Mapping[str, str]) -> AsyncIterator[Finding]:

@@ -21,7 +21,7 @@ from flyatc.databases.verify import Replicas, Scratch, Snapshots, Source, Verifi
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
-from flyatc.objects.open_store import store_of
+from flyatc.objects.open_store import absent, store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.objects.threaded_store import ThreadedStore
 from flyatc.observe.log import Log, stamp
@@ -39,10 +39,14 @@ PATIENCE = 6.0  # seconds to read one record
 async def opened(
     config: Config, environ: Mapping[str, str], *, hurried: float | None = None
 ) -> AsyncIterator[ThreadedStore]:
-    """Open the store for a command. Raises FlyatcError if there is none, StoreUnavailable."""
+    """Open the store for a command, which makes none. Raises FlyatcError if there is none, StoreUnavailable."""
     store = store_of(config.storage, environ, hurried=hurried)
     if store is None:
         raise FlyatcError("storage.mode is none: nothing is in a store")
+    if (folder := absent(config.storage)) is not None:
+        raise FlyatcError(
+            f"there is no store in {folder}: is it mounted? See storage.url. flyatc serve makes a new one"
+        )
     with contextlib.closing(store):
         await store.open()
         yield store

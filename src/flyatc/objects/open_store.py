@@ -33,6 +33,14 @@ def store_of(
     return FolderStore(Path(storage.url.removeprefix("file:")), hurried=hurried is not None, log=log)
 
 
+def absent(storage: Storage) -> Path | None:
+    """Return the folder that ``storage.url`` names, if no store has been made in it, or it is not mounted."""
+    if storage.mode == "none" or storage.url.startswith(check_sections.SCHEME):
+        return None
+    folder = Path(storage.url.removeprefix("file:"))
+    return None if (folder / ".flyatc" / "id").exists() else folder
+
+
 PATIENCE = 10.0  # s; for the first attempt, before the daemon listens
 MOST = 15.0  # s; between two attempts
 
