@@ -52,6 +52,26 @@ async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(machines: Strea
         app.close()
 
 
+async def test_no_link_that_an_app_leaves_where_litestream_would_write_is_followed(
+    machines: Streamers, tmp_path: Path
+) -> None:
+    a = await machines.machine("a")
+    (tmp_path / "elsewhere").mkdir()
+    async with a.hold(FakeLease(1, FIRST)) as held:
+        app = Writer(a.path)
+        app.add(1)
+        await held.save(silent)
+        state = a.path.with_name(f".{a.path.name}-litestream") / "ltx" / "0"
+        state.mkdir(parents=True, exist_ok=True)
+        for number in range(2, 20):
+            (state / f"{number:016x}-{number:016x}.ltx.tmp").symlink_to(tmp_path / "elsewhere" / "file")
+        for row in (2, 3):
+            app.add(row)
+            await held.save(silent)
+        app.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 async def test_a_database_which_the_app_makes_streams_soon_without_being_asked_to(machines: Streamers) -> None:
     a = await machines.machine("a")
     async with a.hold(FakeLease(1, FIRST)):

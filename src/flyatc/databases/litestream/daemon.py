@@ -21,7 +21,9 @@ Its limits were measured (0.5.17); comments refer to them by these numbers:
 
 import asyncio
 import contextlib
+import hashlib
 import math
+import os
 import secrets
 import shutil
 from collections import defaultdict
@@ -34,6 +36,7 @@ from typing import Any, Protocol, TypeVar
 
 from flyatc.databases.litestream import client
 from flyatc.databases.litestream.client import Control, ControlFailed, Progress, Refused, Relay
+from flyatc.databases.local_files import BESIDE
 from flyatc.kit import durable_files, tasks, timing
 from flyatc.kit.errors import FlyatcError, StartFailed
 from flyatc.kit.threads import Threads
@@ -75,7 +78,7 @@ STEADY = 60.0  # s; after a run of this length it is restarted at once
 DETACH_SECONDS = 1.0  # s; for the upload that unregister makes, where it is not needed
 FRESH = 0.1  # s; the greatest age of the cached progress
 
-SETTINGS, SOCKET, HIDDEN = "litestream.yml", "litestream.sock", "litestream-"
+SETTINGS, SOCKET, HIDDEN, STREAMS = "litestream.yml", "litestream.sock", "litestream-", "streams"
 
 # No databases: they come through the socket, which is named relative to its folder (unix(7): 108 bytes at most). The
 # shutdown timeouts are for databases that could not be detached.
@@ -102,7 +105,7 @@ class _State(Enum):
 
 
 class LitestreamDaemon:
-    """``folder``: for its socket and settings only. Create it in a running loop; call ``close`` at the end."""
+    """``folder``: for its socket, settings and state. Create it in a running loop; call ``close`` at the end."""
 
     def __init__(
         self, folder: Path, configured: str | None, environ: Mapping[str, str], run: Run, log: Log, threads: Threads
@@ -150,6 +153,8 @@ class LitestreamDaemon:
         """Stream ``path`` to ``url``, as long as ``holds`` is true. The file may be created later. Raises
         LitestreamFailed, LitestreamMissing."""
         await self._start()
+        shown, path = path, self._shown(path)
+        await self._threads.run(partial(_show, shown, path))
         async with self._locks[path]:
             if self._attached.get(path, url) != url:
                 await self._detach(path)  # 8
@@ -166,6 +171,7 @@ class LitestreamDaemon:
     async def progress(self, path: Path) -> Progress | None:
         """Return its progress since it was attached; None: litestream does not have it, or does not run. One call
         serves all databases. Raises LitestreamFailed."""
+        path = self._shown(path)
         if path not in self._attached or not self.up:
             return None
         async with self._asking:
@@ -178,6 +184,7 @@ class LitestreamDaemon:
     async def detach(self, path: Path, seconds: float = DETACH_SECONDS) -> None:
         """Detach it: on return the file is closed, even if litestream has to be killed. Bounded in time. ``seconds``:
         for litestream to read and send the rest; whether it did is unknown afterwards."""
+        path = self._shown(path)
         async with self._locks[path]:
             await self._detach(path, seconds)
 
@@ -200,7 +207,18 @@ class LitestreamDaemon:
         await self._replace(reason)
 
     def holds(self, path: Path) -> bool:
-        return path in self._attached
+        return self._shown(path) in self._attached
+
+    def state(self, path: Path) -> Path:
+        """Return the folder in which litestream keeps its local state of this database."""
+        shown = self._shown(path)
+        return shown.with_name(f".{shown.name}-litestream")
+
+    def _shown(self, path: Path) -> Path:
+        """Return the path by which litestream knows the database: links in a folder of the daemon's. litestream writes
+        its state beside the path and follows links there. In the tenant's folder the app could have put some, and
+        litestream may write, and give away, more than the app."""
+        return self._folder / STREAMS / hashlib.sha256(os.fsencode(path)).hexdigest()[:32] / path.name
 
     async def close(self) -> None:
         """Stop the process; it has ended on return. Later calls do nothing."""
@@ -310,6 +328,14 @@ class LitestreamDaemon:
             return await call
         except (Refused, ControlFailed) as error:
             raise LitestreamFailed(f"litestream: {error}") from error
+
+
+def _show(path: Path, shown: Path) -> None:
+    durable_files.make_folder(shown.parent)
+    for end in ("", *BESIDE):
+        link = shown.with_name(shown.name + end)
+        if not link.is_symlink():
+            link.symlink_to(f"{path}{end}")
 
 
 async def _within(wait: Coroutine[Any, Any, Any], seconds: float) -> None:

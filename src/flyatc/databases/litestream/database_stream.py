@@ -277,4 +277,5 @@ class Stream:
 
 async def forget(path: Path, context: LitestreamContext) -> None:
     """Remove litestream's local state of an earlier file at ``path``, or of an earlier line. It is detached."""
-    await context.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))
+    for place in (context.engine.state(path), path.with_name(f".{path.name}-litestream")):  # the latter until 0.1
+        await context.tools.quick.run(partial(local_files.remove, place))
