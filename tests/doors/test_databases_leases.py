@@ -5,6 +5,8 @@ import io
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,6 +14,7 @@ from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
 from flyatc.config import load
 from flyatc.daemon.leases import DaemonLeases, local_tenants
+from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.service import DatabaseService
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed, StillRunning
@@ -266,6 +269,28 @@ async def test_unsaved_data_of_another_tenant_makes_the_user_dirty_also_when_the
     owner = await leases.look("ann")
     assert owner is not None
     assert (owner.state, owner.why) == (State.DIRTY, "ann/two is not saved")
+    await leases.leave()
+    leases.close()
+    service.close()
+
+
+async def test_litestream_is_started_while_the_lease_is_taken(tmp_path: Path, yard: Yard) -> None:
+    (tmp_path / "tenants.yaml").write_text("server: {data: data}\napp: {command: [true]}\nusers: {ann: }\n")
+    config, log = load.load(tmp_path / "tenants.yaml", {}), Log(io.BytesIO())
+    backend = Mock(spec=LitestreamBackend)
+    service = DatabaseService(yard.store, config.storage, log, lambda text, tenant: text, lambda tools: backend)
+    leases = DaemonLeases(config, {}, log, service)
+    await leases.open()
+    known = service.known
+
+    async def asked(*tenants: Any) -> int:
+        backend.expect.assert_called_once_with()
+        return await known(*tenants)
+
+    service.known = asked  # type: ignore[method-assign, assignment]
+    async with leases.hold(config.tenants["ann"]):
+        pass
+    backend.expect.assert_called_once_with()
     await leases.leave()
     leases.close()
     service.close()

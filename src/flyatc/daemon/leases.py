@@ -111,6 +111,8 @@ class DaemonLeases:
             return
         if self.require is not None:
             await self.require()
+        if self._databases.streams is not None:
+            self._databases.streams.expect()
         siblings = await local_tenants(self._config, tenant.user)
         async with contextlib.AsyncExitStack() as held:
             hold = self.keeper.hold(tenant.user, await self._databases.known(siblings))

@@ -46,7 +46,7 @@ class DatabaseService:
         """``streams``: creates the litestream backend; None: snapshots."""
         self._store, self._storage, self._log, self._expand = store, storage, log, expand
         self._tools = Workers(storage.keep, log, storage.key)
-        self._streams = streams(self._tools) if streams is not None else None
+        self.streams = streams(self._tools) if streams is not None else None
         self.held = HeldDatabases(store)
         self.last_saved: dict[str, float] = {}  # Unix time by tenant, of those that ``unsaved`` looked at
 
@@ -117,8 +117,8 @@ class DatabaseService:
     async def _take_databases(
         self, tenant: Tenant, record: Record, lease: Lease, store: ObjectStore, seeds: restore.Seeds
     ) -> AutoSaver | Replication:
-        if self._streams is not None:
-            return await self._streams.take(tenant, record, lease, seeds)
+        if self.streams is not None:
+            return await self.streams.take(tenant, record, lease, seeds)
         databases = [self._database(tenant, name, record, lease) for name in tenant.app.databases]
         await restore.make_whole(tenant, databases, record, seeds, partial(newest, store), self._tools)
         interval = 0 if tenant.app.files else self._storage.interval
@@ -132,8 +132,8 @@ class DatabaseService:
             record = await self._record(tenant)
             chosen = self._chosen(tenant, database, record, SoleLease())
             versions = {one.name: await one.remote.versions() for one in chosen}
-            if self._streams is not None:
-                for span in await self._streams.history(tenant, record, SoleLease(), database):
+            if self.streams is not None:
+                for span in await self.streams.history(tenant, record, SoleLease(), database):
                     saved = Version(span.database, span.line, span.until, None, span.size, current=False)
                     versions[span.database].append(saved)
                 versions = {name: found if name.endswith("/") else in_time(found) for name, found in versions.items()}
@@ -165,9 +165,9 @@ class DatabaseService:
         progress: Progress,
         databases: list[Database],
     ) -> AutoSaver | Replication:
-        if self._streams is not None and databases:
+        if self.streams is not None and databases:
             names = [one.name for one in databases]
-            return await self._streams.roll_back(tenant, record, lease, names, choice, progress)
+            return await self.streams.roll_back(tenant, record, lease, names, choice, progress)
         await rollback.roll_back(choice, tenant, databases, record, self._tools, progress)
         return AutoSaver(tenant, databases, record, lease, self._tools, interval=0)
 
@@ -181,7 +181,7 @@ class DatabaseService:
             there = inventory.take(await self._store.list(f"{inventory.folder(tenant.user)}{tenant.key}/"))
             record = await self._record(copied)
             databases = [self._database(copied, one.database, record, SoleLease()) for one in there.databases]
-            await rollback.copy_newest(databases, data / ".flyatc", self._streams, self._tools)
+            await rollback.copy_newest(databases, data / ".flyatc", self.streams, self._tools)
 
     async def export(self, tenant: Tenant, name: str, choice: Choice, place: Path, progress: Progress) -> Path:
         """Make a checked copy of a database below ``place``: of the local file of a running app, else of the chosen
@@ -195,7 +195,7 @@ class DatabaseService:
             if choice is None and (self._store is None or running):
                 return await rollback.copy_local(tenant, name, place, self._tools, progress, keep_wal=running)
             database = self._database(tenant, name, await self._record(tenant), SoleLease())
-            return await rollback.copy_chosen(database, choice, place, self._streams, self._tools, progress)
+            return await rollback.copy_chosen(database, choice, place, self.streams, self._tools, progress)
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """Return the highest epoch in their local records; 0: none."""
@@ -301,8 +301,8 @@ class DatabaseService:
     async def still(self) -> None:
         """Stop uploads and litestream. Nothing is held any more."""
         await self.sent()
-        if self._streams is not None:
-            await self._streams.close()
+        if self.streams is not None:
+            await self.streams.close()
 
     def close(self) -> None:
         """Stop the threads. Nothing is held any more; the caller closes the store."""

@@ -61,6 +61,10 @@ class LitestreamBackend:
         engine = LitestreamDaemon(folder, storage.litestream, environ, run, log, tools.quick)
         self._context = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
 
+    def expect(self) -> None:
+        """Begin to start litestream: databases are taken soon."""
+        tasks.start(prepare.begin(self._context), "start of litestream")
+
     @property
     def engine(self) -> LitestreamDaemon:
         return self._context.engine

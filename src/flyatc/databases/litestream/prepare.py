@@ -51,7 +51,7 @@ async def make_whole(
     the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused; StoreUnavailable, OSError, and the errors of ``Lease.raise_epoch``."""
-    begun = tasks.start(_begun(context), "start of litestream")  # while the databases are restored
+    begun = tasks.start(begin(context), "start of litestream")  # while the databases are restored
     surveys = await tasks.every((_survey(database, context) for database in databases), "survey")
     restore.raise_refusals((one.database, one.plan) for one in surveys)
     async with unused_if_cut_short(databases, record):
@@ -63,8 +63,8 @@ async def make_whole(
     return frozenset(s.database.name for s in surveys if s.marked)
 
 
-async def _begun(context: LitestreamContext) -> str | None:
-    """Start litestream; return the reason if there is none."""
+async def begin(context: LitestreamContext) -> str | None:
+    """Start litestream in the background, unless it runs; return the reason if there is none."""
     try:
         await context.engine.begin()
     except LitestreamMissing as error:
