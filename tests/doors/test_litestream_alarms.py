@@ -66,6 +66,29 @@ async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
     assert await (await machines.machine("b")).session(after(one)) == [1, 2]
 
 
+async def test_what_litestream_wrote_where_the_folder_of_the_store_had_vanished_is_sent_again(
+    machines: Streamers,
+) -> None:
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
+    store, away = machines.root / "store", machines.root / "away"
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        app.add(1)
+        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+        store.rename(away)
+        app.add(2)
+        await eventually(lambda: list(store.rglob("*.ltx")))
+        await eventually(lambda: a.events("streaming is behind: tried again every second"))
+        assert held.unsaved, "it is not in the store"
+        store.rename(machines.root / "underneath")
+        away.rename(store)
+        app.add(3)
+        await eventually(lambda: not held.unsaved)
+        app.close()
+        one.expire(lost=True)
+    assert await (await machines.machine("b")).session(after(one, clean=False)) == [1, 2, 3], "lost with the machine"
+
+
 async def test_a_reader_which_never_ends_makes_the_wal_large_which_is_reported(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

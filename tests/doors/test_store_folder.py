@@ -102,10 +102,20 @@ async def test_an_empty_mount_point_is_unknown_not_empty(store: FolderStore, tmp
     assert list((tmp_path / "store").iterdir()) == []
 
 
+async def test_what_another_program_has_written_where_the_store_is_unmounted_is_not_in_the_store(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "a").write_bytes(b"by litestream, for example")
+    await everything_is_unknown(store, tmp_path)
+
+
 async def test_another_store_in_its_place_is_unknown(store: FolderStore, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "store")
     other = FolderStore(tmp_path / "store")
     await other.open()
+    await other.put("a", b"of another store")
     other.close()
     await everything_is_unknown(store, tmp_path)
 

@@ -37,6 +37,17 @@ def test_files_and_buckets_name_their_levels_differently_and_both_are_read() -> 
     assert found.last == found.found[1]
 
 
+def test_a_transaction_that_no_file_of_the_line_has_is_found() -> None:
+    there = [
+        stored("e000012/ltx/1/0000000000000001-0000000000000004.ltx"),
+        stored("e000012/ltx/0/0000000000000003-0000000000000003.ltx"),
+        stored("e000012/ltx/0/0000000000000006-0000000000000006.ltx"),
+        stored("e000012-01/ltx/0/0000000000000005-0000000000000005.ltx"),
+    ]
+    for after, until, lacking in ((0, 4, None), (3, 4, None), (3, 6, 5), (0, 6, 5), (5, 6, None), (6, 7, 7)):
+        assert replica_layout.lacking(there, OWN, after, Position(12, 0, until)) == lacking
+
+
 def test_files_that_are_not_litestreams_are_reported() -> None:
     assert replica_layout.read([stored("e000001/generations/x")], OWN).strange == (f"{OWN}e000001/generations/x",)
     assert replica_layout.read([], OWN).last is None

@@ -84,10 +84,11 @@ class Disk:
         with self._store_errors():
             try:
                 with path.open("rb") as file:
-                    return _read_small(file, key), _etag(file)
+                    found = _read_small(file, key), _etag(file)
             except FileNotFoundError:
-                self._check_identity()
-                return None
+                found = None
+            self._check_identity()
+        return found
 
     def look(self, key: str) -> Seen | None:
         path = self._path(key)
@@ -98,16 +99,18 @@ class Disk:
             except FileNotFoundError:
                 self._check_identity()
                 return None
+            self._check_identity()
             return Seen(body, etag, max(0.0, self._now() - written))
 
     def head(self, key: str) -> Stored | None:
         path = self._path(key)
         with self._store_errors():
             try:
-                return _stored(key, path)
+                found = _stored(key, path)
             except FileNotFoundError:
-                self._check_identity()
-                return None
+                found = None
+            self._check_identity()
+        return found
 
     def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
         if not prefix.endswith("/"):
@@ -137,8 +140,11 @@ class Disk:
             with self._store_errors():
                 return file.read(CHUNK)
 
-        with file, path.open("xb") as copy:  # errors here are of the local disk, not the store
-            _pour(read, copy, _size(file), tick)
+        with file:
+            with self._store_errors():
+                self._check_identity()
+            with path.open("xb") as copy:  # errors here are of the local disk, not the store
+                _pour(read, copy, _size(file), tick)
 
     def download_by_full_key(self, key: str, path: Path, tick: Tick) -> None:
         """Download an object of another program. Leading slashes, which a folder's keys cannot have, are removed."""
@@ -250,8 +256,8 @@ class Disk:
         return (self._inner / "lock").stat().st_mtime
 
     def _check_identity(self) -> None:
-        """Raise StoreUnavailable unless this is the folder that was opened; only then is a missing file surely
-        absent."""
+        """Raise StoreUnavailable unless this is the folder that was opened: only then is a missing file surely absent,
+        and one that is there of this store. Where a folder is unmounted, litestream makes another in its place."""
         found = (self._inner / "id").read_bytes()
         if not self._id or found != self._id:
             raise StoreUnavailable(f"{self._root} is not the store it was: has something else been mounted there?")

@@ -56,6 +56,7 @@ class Stream:
         self._read = False  # by litestream since it was attached
         self._guard: sqlite3.Connection | None = None
         self._sought = 0  # failed lookups
+        self._away = False  # the store did not respond since the last confirmation
         self._lock = asyncio.Lock()
 
     @property
@@ -166,6 +167,7 @@ class Stream:
         try:
             await work
         except (LitestreamFailed, LitestreamMissing, StoreUnavailable, sqlite.Unusable, OSError) as error:
+            self._away = self._away or isinstance(error, StoreUnavailable)
             raise SaveFailed(f"{self.database} {what}: {error}. The local copy is kept") from error
 
     async def _begin(self) -> None:
@@ -186,6 +188,7 @@ class Stream:
         await self._detach()
         await forget(self.database.path, self._context)
         self.renewal, self.txid, self._seen, self._inode, self.renewed = self.renewal + 1, 0, None, None, reason
+        self._away = False
         now = replica_layout.folder(self.line, self.renewal)
         self.database.log_event(
             level, "its stream is begun anew, and all is sent again", reason=reason, left=left, now=now
@@ -231,8 +234,14 @@ class Stream:
 
     async def _confirm(self, txid: int, read_at: float, seen: Signature) -> None:
         """Confirm what litestream has read: all commits before ``read_at``, which is after ``seen``."""
-        if txid != self.txid and not await self._arrived(Position(self.line, self.renewal, txid)):
-            return
+        position = Position(self.line, self.renewal, txid)
+        if position != self.position:
+            if not await self._arrived(position):
+                return
+            if self._away and (lacking := await self._find_gap(position)) is not None:
+                reason = f"the store was away, and lacks transaction {lacking}: litestream has written it elsewhere"
+                return await self._begin_anew(reason, "error")
+        self._away = False
         self.txid, self.saved_at, self._whole_at = txid, read_at, max(self._whole_at, read_at)
         if local_files.newest(seen) + local_files.TICK / local_files.SECOND < read_at:
             self._seen = seen
@@ -250,6 +259,13 @@ class Stream:
         line = f"{replica_layout.folder(position.line, position.renewal)}/"
         found = (await listed(self.database, self._context.store, line)).last
         return found is not None and found.position >= position
+
+    async def _find_gap(self, position: Position) -> int | None:
+        """Return the first transaction up to ``position`` that the store has not got. litestream makes a folder of the
+        store that has vanished anew, and goes on in the former one when that is back."""
+        own = prefix(self.database.tenant, self.database.name)
+        there = await self._context.store.list(f"{own}{replica_layout.folder(self.line, self.renewal)}/")
+        return replica_layout.lacking(there, own, self.txid, position)
 
     async def _hold_the_wal(self) -> bool:
         """Lock the WAL against a restart. Return whether nothing was written since the store had everything."""

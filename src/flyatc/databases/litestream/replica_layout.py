@@ -88,6 +88,17 @@ def read(there: Iterable[Stored], prefix: str) -> Lines:
     return Lines(tuple(_line(*line, files[line]) for line in sorted(files)), tuple(strange))
 
 
+def lacking(there: Iterable[Stored], prefix: str, after: int, until: Position) -> int | None:
+    """Return the first transaction after ``after`` that is in no file of the line; None: all ``until`` are."""
+    matches = (_FILE.fullmatch(stored.key.removeprefix(prefix)) for stored in there)
+    line = folder(until.line, until.renewal)
+    files = [(int(one["first"], 16), int(one["last"], 16)) for one in matches if one and one[0].startswith(f"{line}/")]
+    for first, last in sorted(files):
+        if first <= after + 1:
+            after = max(after, last)
+    return after + 1 if after < until.txid else None
+
+
 def at(lines: Lines, moment: float) -> list[tuple[Line, float | None]]:
     """Return the lines that may have the state at ``moment``, the likeliest first, each with the time to restore. None:
     the last state of the line, since litestream cannot find a later time."""
