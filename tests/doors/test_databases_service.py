@@ -95,12 +95,15 @@ async def test_while_held_changes_are_saved_at_intervals(yard: Yard, tmp_path: P
 
 async def test_a_periodic_save_that_fails_is_reported_and_tried_again(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a", interval=0.02)
-    async with a.service.hold(a.tenant):
+    async with a.service.hold(a.tenant) as held:
         yard.failing.fail()
         add(a.path, 1)
         await eventually(lambda: len(a.events("not saved")) > 1)
+        (alarm,) = held.alarms
+        assert alarm.startswith(f"{DATABASE} is not saved: ")
         yard.failing.mend()
         await eventually(lambda: len(a.events("saved")) == 1)
+        await eventually(lambda: held.alarms == [])
 
 
 async def test_a_store_that_is_away_refuses_the_start_and_changes_nothing(yard: Yard, tmp_path: Path) -> None:

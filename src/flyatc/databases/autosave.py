@@ -58,7 +58,10 @@ class AutoSaver:
     @property
     def alarms(self) -> list[str]:
         large = [(d.name, size) for d in self.databases if (size := local_files.wal_size(d.path)) > alarms.LARGE_WAL]
-        return [f"{name}: {alarms.large_wal(size)}" for name, size in large]
+        return [
+            *(f"{name}: {alarms.large_wal(size)}" for name, size in large),
+            *(database.failure for database in self.databases if database.failure),
+        ]
 
     @property
     def expected(self) -> dict[str, str]:

@@ -54,6 +54,7 @@ class Database:
         self._record, self._tools = record, tools
         self._lock = asyncio.Lock()
         self.failed = False  # the last save failed
+        self.failure = ""  # why
         self._copied, self._changed = 0.0, 0.0  # Unix times of the last change: as our last copy left it, and before
         self._rival: str | None = None  # reason why no save can succeed any more
         self.beside: Callable[[], Awaitable[dict[str, str]]] = _nothing  # saves the folders of files: see Snapshot
@@ -119,8 +120,9 @@ class Database:
                 await self._attempt(progress, anew=anew)
             except SaveFailed as error:
                 self.log_event("warning", "not saved", error=str(error))
+                self.failure = str(error).removeprefix(f"{self.tenant.address}: ")
                 raise
-            self.failed = False
+            self.failed, self.failure = False, ""
 
     async def _attempt(self, progress: Progress, *, anew: bool) -> None:
         if self._rival is not None:

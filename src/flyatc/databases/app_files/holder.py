@@ -90,7 +90,7 @@ class FilesHolder:
 
     @property
     def alarms(self) -> list[str]:
-        found = [sentence for one in self.folders for sentence in (one.skipped, one.relation) if sentence]
+        found = [sentence for one in self.folders for sentence in (one.skipped, one.relation, one.failure) if sentence]
         return [*self.held.alarms, *found, *self._notes.values(), *self._interrupted]
 
     @property
