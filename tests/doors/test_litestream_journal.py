@@ -12,6 +12,7 @@ from msgspec import structs
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers, after
 from fakes.waiting import eventually
+from flyatc.config.schema import Tenant
 from flyatc.databases import local_files
 from flyatc.databases.litestream import replication, wal_rules
 from flyatc.databases.litestream.replication import Replication
@@ -69,6 +70,30 @@ async def rows_elsewhere(machines: Streamers, name: str, owned: FakeLease) -> li
 def lost(machine: Streamer) -> None:
     """The machine's disk."""
     shutil.rmtree(machine.data)
+
+
+@pytest.mark.parametrize("name", ["what?.db", "#1.db", "50%20.db", "of two.db", "für.db", "{x}.db"])
+async def test_a_database_whose_name_litestream_cannot_handle_is_saved_as_snapshots_and_reported(
+    machines: Streamers, name: str
+) -> None:
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
+    a.tenant, path = with_database(a, name)
+    async with a.hold(one) as held:
+        assert await visit(path, "WAL", 1) == [1]
+        await held.save(silent)
+        assert any("which litestream does not support" in alarm for alarm in held.alarms)
+        assert held.gauges["unstreamed"] == 1
+        assert await visit(path, "", 2) == [1, 2]
+    b = await machines.machine("b")
+    b.tenant, path = with_database(b, name)
+    async with b.hold(after(one)) as held:  # its file is there already
+        assert held.streams[0].mode is Mode.SAVED
+        assert await visit(path, "", 3) == [1, 2, 3]
+
+
+def with_database(machine: Streamer, name: str) -> tuple[Tenant, Path]:
+    app = structs.replace(machine.tenant.app, databases=[name])
+    return structs.replace(machine.tenant, app=app), machine.tenant.data / name
 
 
 async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_reported(machines: Streamers) -> None:

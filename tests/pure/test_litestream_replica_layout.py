@@ -37,6 +37,21 @@ def test_files_and_buckets_name_their_levels_differently_and_both_are_read() -> 
     assert found.last == found.found[1]
 
 
+@pytest.mark.parametrize(
+    ("url", "name", "fault"),
+    [
+        ("file:/data/store", "a!$&'()*+,;=:@[1]-_.~z.db", None),
+        ("file:/data/store", "a b.db", "a b.db has a ' '"),
+        ("file:/home/jürgen", "a.db", "file:/home/jürgen has a 'ü'"),
+        ("s3://bucket", "für Anna.db", None),
+        ("s3://bucket", "50%.db", "50%.db has a '%'"),
+    ],
+)
+def test_what_litestream_would_write_elsewhere_is_not_streamed(url: str, name: str, fault: str | None) -> None:
+    found = Addresses(Storage(mode="litestream", url=url), {}).fault(name)
+    assert found is None if fault is None else found is not None and found.startswith(fault)
+
+
 def test_a_transaction_that_no_file_of_the_line_has_is_found() -> None:
     there = [
         stored("e000012/ltx/1/0000000000000001-0000000000000004.ltx"),

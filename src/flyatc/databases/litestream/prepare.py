@@ -98,7 +98,7 @@ async def _detach(streams: list[StreamedDatabase]) -> None:
 
 
 async def _survey(database: Database, context: LitestreamContext) -> Survey:
-    for text in (str(database.path), context.storage.url):
+    for text in (str(database.tenant.data), context.storage.url):
         if reason := path_fault(text):
             raise RestoreRefused(f"{database}: {reason}")
     here = await context.tools.quick.run(partial(local_files.look, database.path))

@@ -125,8 +125,10 @@ def _line(number: int, renewal: int, files: list[tuple[int, int, Stored]]) -> Li
     )
 
 
-# litestream takes a file's URL literally up to a '?', and hands a database's path to SQLite as a URI
+# litestream hands a database's path to SQLite as a URI. A file's URL it takes literally up to a '?', unless there is a
+# character in it which a URL may not have: then it writes to the escaped path, which is another folder.
 _UNSPEAKABLE = re.compile(r"[%?#]")
+_ESCAPED = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:@\[\]/-]")
 
 
 def prefix(tenant: Tenant, database: str) -> str:
@@ -143,6 +145,17 @@ class Addresses:
     @property
     def in_bucket(self) -> bool:
         return self._storage.url.startswith(check_sections.SCHEME)
+
+    def fault(self, database: str) -> str | None:
+        """Return why a database of this name is not streamed; None: it can be. The app may have chosen the name: see
+        ``databases`` with a pattern."""
+        for text in (database, "" if self.in_bucket else self._storage.url):
+            if found := (_UNSPEAKABLE if self.in_bucket else _ESCAPED).search(text):
+                return (
+                    f"{text} has a {found[0]!r}, which litestream does not support there: it is saved as snapshots "
+                    "instead, at storage.interval and at stop"
+                )
+        return None
 
     def of_line(self, tenant: Tenant, database: str, line: int, renewal: int = 0) -> str:
         return self.of_key(f"{prefix(tenant, database)}{folder(line, renewal)}")

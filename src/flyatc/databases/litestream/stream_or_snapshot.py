@@ -1,4 +1,5 @@
-"""One database in litestream mode: streamed if its app keeps it in WAL mode, else saved as snapshots.
+"""One database in litestream mode: streamed if its app keeps it in WAL mode, and litestream can handle its name; else
+saved as snapshots.
 
 ``wal_rules`` decides; this module carries it out. Nothing is lost in a change between the two: the local copy is always
 the newest, the record says that it is in use, and the old way stops before the new one starts. In the store the pointer
@@ -35,6 +36,7 @@ class StreamedDatabase:
         self.database, self._context, self._tools = database, context, context.tools
         self._interval = context.storage.interval  # seconds between two snapshots; 0: only at stop
         self._marked = marked
+        self._fault = context.addresses.fault(database.name)
         self.stream: Stream | None = None  # while litestream has it
         self.mode = Mode.WAITING
         self._since = self._saved = monotonic()  # start of this mode; last attempt of a snapshot
@@ -94,7 +96,7 @@ class StreamedDatabase:
     @property
     def alarms(self) -> list[str]:
         """Alarms for the operator, a sentence each."""
-        found = [LEAVES_WAL] if self.mode is Mode.SAVED else []
+        found = [self._fault or LEAVES_WAL] if self.mode is Mode.SAVED else []
         return [f"{self.database.name}: {sentence}" for sentence in (*found, *self.watch.sentences)]
 
     # --- life cycle ---
@@ -173,7 +175,8 @@ class StreamedDatabase:
             version = await self.database.format_version()
         except OSError as error:
             raise SaveFailed(f"{self.database} cannot be read: {error}") from error
-        return {0: Journal.ABSENT, 2: Journal.WAL}.get(version, Journal.OTHER)
+        streamable = Journal.WAL if self._fault is None else Journal.OTHER
+        return {0: Journal.ABSENT, 2: streamable}.get(version, Journal.OTHER)
 
     async def _alarm(self) -> None:
         """Log alarms, and renew a stuck stream. Raises SaveFailed."""
@@ -232,7 +235,7 @@ class StreamedDatabase:
     def _turn(self, mode: Mode) -> None:
         self.mode, self._since, self._before = mode, monotonic(), self._signature()
         if mode is Mode.SAVED:
-            self.database.log_event("warning", "not streamed, saved as snapshots", reason=LEAVES_WAL)
+            self.database.log_event("warning", "not streamed, saved as snapshots", reason=self._fault or LEAVES_WAL)
 
     async def _attach(self) -> None:
         """Attach it before the app starts."""
