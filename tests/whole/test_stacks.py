@@ -46,7 +46,7 @@ def test_two_tenants_of_an_example_are_apart_and_their_data_returns(name: str, t
         browser.origin = f"http://127.0.0.1:{daemon.start().port}"
         everything_is_back(first, ["ann: hello", "ann: later"])
         assert stack.server_sessions or "You are ann" in first.home().text, "the tenant's secret is the same as before"
-        daemon.until_reported("tenant draining", within=30, tenant=first.name, why="no request for 1.0 s")
+        daemon.until_reported("tenant draining", within=30, tenant=first.name, why="no request for 1 s")
         eventually(lambda: daemon.status(first.name)["state"] == "stopped", 30, "the idle stop")
         shutil.rmtree(daemon.data / "tenants")
         run = daemon.cli("restore", first.name, "--at", moment)
