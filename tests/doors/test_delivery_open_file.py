@@ -175,16 +175,20 @@ def test_a_forbidden_file_is_distinguished_from_a_missing_one(as_no_one: Path, p
     assert descriptors() == before
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that all user ids can reach: pytest's own are closed, and other tests rely on that."""
+    with tempfile.TemporaryDirectory(prefix="flyatc-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-def test_what_the_user_id_of_the_tenant_may_not_read_is_not_sent(tmp_path: Path) -> None:
-    data, app = tmp_path / "data", tmp_path / "app"
+def test_what_the_user_id_of_the_tenant_may_not_read_is_not_sent(open_path: Path) -> None:
+    data, app = open_path / "data", open_path / "app"
     for folder in (data, app, app / "closed", app / "open"):
         folder.mkdir()
         folder.chmod(0o755)
-    for above in tmp_path.parents:  # of pytest: closed to others
-        if above.stat().st_uid == 0 and above.name.startswith("pytest-"):
-            above.chmod(0o711)
-    tmp_path.chmod(0o711)
     for name, mode in (("key", 0o600), ("page", 0o644), ("closed/page", 0o644), ("open/page", 0o644)):
         (app / name).write_text(name)
         (app / name).chmod(mode)

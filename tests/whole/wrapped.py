@@ -17,6 +17,7 @@ from whole.visits import Line
 
 RESTLESS_APP = (sys.executable, "-S", str(RESTLESS))
 PARROT_APP = (sys.executable, "-S", str(RESTLESS.with_name("parrot.py")))
+TARGETS = (61000, 65536)  # ports of the apps: daemons of other tests give theirs from 20000 on
 FOR_EVER = ("sleep", "1000")
 GATED_APP = ("sh", "-c", 'read gate; exec "$@"', "sh", *RESTLESS_APP)  # begins with the end of its input
 
@@ -97,7 +98,7 @@ def wrapping(
     """Not yet begun. Its log must not tell of an unexpected error at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     one = Wrapped(folder, "", env or {})
-    one.target, one.command, one.options = PortPool().take(), command or RESTLESS_APP, options
+    one.target, one.command, one.options = PortPool(*TARGETS).take(), command or RESTLESS_APP, options
     try:
         yield one
         assert not one.reported("unexpected error"), one.reported("unexpected error")
