@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from whole.daemon import SLOWNESS, Daemon, eventually
+from whole.log_file import polling
 from whole.visits import Line, get, parrot, request, seen, serving
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -172,8 +173,9 @@ def test_a_client_that_takes_nothing_of_a_response_is_cut_off(tmp_path_factory: 
         stuck.send(request("/ann/pour?mb=30", "X-Request-Id: stuck"))
         slow.send(request("/ann/pour?mb=30", "X-Request-Id: slow"))
         taken = 0
-        while not daemon.reported("request", request_id="stuck"):
-            taken += len(slow.socket.recv(1 << 16))
+        with polling():
+            while not daemon.reported("request", request_id="stuck"):
+                taken += len(slow.socket.recv(1 << 16))
         assert daemon.reported("request", request_id="stuck")[0]["reason"] == "the client took nothing for 1 s"
         while data := slow.socket.recv(1 << 20):  # it took some all the time: it gets all
             taken += len(data)
