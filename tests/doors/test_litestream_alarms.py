@@ -3,16 +3,29 @@
 import os
 import signal
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, after, litestream_of
+from fakes.streams import Streamer, Streamers, Writer, after, litestream_of
 from fakes.waiting import eventually
 from flyatc.databases.decisions import alarms
 from flyatc.databases.litestream import stream_or_snapshot
+from flyatc.databases.litestream.replication import Replication
 
 FIRST = previous(0, clean=True)
+
+
+@asynccontextmanager
+async def first_row_sent(a: Streamer, one: FakeLease) -> AsyncIterator[tuple[Replication, Writer]]:
+    """Its app has written a row, which the store has."""
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        app.add(1)
+        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+        yield held, app
 
 
 async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_lost(
@@ -22,10 +35,7 @@ async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_
     monkeypatch.setattr(alarms, "STUCK", 1.0)
     monkeypatch.setattr(alarms, "RENEW", 2.0)
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
-    async with a.hold(one) as held:
-        app = Writer(a.path)
-        app.add(1)
-        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+    async with first_row_sent(a, one) as (held, app):
         pid = litestream_of(a.data)
         os.kill(pid, signal.SIGSTOP)
         app.add(2)
@@ -50,10 +60,7 @@ async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
     monkeypatch.setattr(alarms, "RENEW", 1.0)
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
     store, away = machines.root / "store", machines.root / "away"
-    async with a.hold(one) as held:
-        app = Writer(a.path)
-        app.add(1)
-        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+    async with first_row_sent(a, one) as (held, app):
         store.rename(away)
         store.write_text("no folder, in which litestream would write on")
         app.add(2)
@@ -71,10 +78,7 @@ async def test_what_litestream_wrote_where_the_folder_of_the_store_had_vanished_
 ) -> None:
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
     store, away = machines.root / "store", machines.root / "away"
-    async with a.hold(one) as held:
-        app = Writer(a.path)
-        app.add(1)
-        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+    async with first_row_sent(a, one) as (held, app):
         store.rename(away)
         app.add(2)
         await eventually(lambda: list(store.rglob("*.ltx")))

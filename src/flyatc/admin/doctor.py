@@ -28,7 +28,7 @@ from flyatc.databases.litestream import client
 from flyatc.fly import api_http, environment, local_api, provision
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
-from flyatc.kit import durable_files
+from flyatc.kit import durable_files, file_limit
 from flyatc.kit.errors import FlyatcError
 from flyatc.objects.open_store import absent, store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
@@ -52,7 +52,6 @@ LITTLE_SPACE = 256 << 20  # bytes
 LITTLE_SHARE = 0.1
 FLY_DEFAULT = 5.0  # s; kill_timeout where fly.toml has none
 SUSPENDED_MB = 2048
-WAYS = "ulimit -Hn; LimitNOFILE of systemd; --ulimit of Docker"
 FILES_BESIDES, FILES_PER_APP = 256, 40  # listener, log, control; an app's pipes, litestream's files, connections
 
 
@@ -175,7 +174,7 @@ def open_files(config: Config) -> list[Finding]:
     text = f"{hard} may be open at a time; {config.limits.running} apps and their clients may need {needed}"
     if hard == resource.RLIM_INFINITY or hard >= needed:
         return [Finding("good", "open files", text)]
-    return [Finding("doubt", "open files", text, f"raise the hard limit of open files to {needed} ({WAYS})")]
+    return [Finding("doubt", "open files", text, f"raise the hard limit of open files to {needed} ({file_limit.WAYS})")]
 
 
 async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Finding]:

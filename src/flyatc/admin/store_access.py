@@ -40,13 +40,13 @@ async def opened(
     config: Config, environ: Mapping[str, str], *, hurried: float | None = None
 ) -> AsyncIterator[ThreadedStore]:
     """Open the store for a command, which makes none. Raises FlyatcError if there is none, StoreUnavailable."""
-    store = store_of(config.storage, environ, hurried=hurried)
-    if store is None:
-        raise FlyatcError("storage.mode is none: nothing is in a store")
     if (folder := absent(config.storage)) is not None:
         raise FlyatcError(
             f"there is no store in {folder}: is it mounted? See storage.url. flyatc serve makes a new one"
         )
+    store = store_of(config.storage, environ, hurried=hurried)
+    if store is None:
+        raise FlyatcError("storage.mode is none: nothing is in a store")
     with contextlib.closing(store):
         await store.open()
         yield store

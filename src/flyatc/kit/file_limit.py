@@ -5,6 +5,7 @@ import contextlib
 import resource
 
 MOST = 1 << 20
+WAYS = "ulimit -Hn; LimitNOFILE of systemd; --ulimit of Docker"  # to raise the hard limit
 
 _inherited: tuple[int, int] | None = None
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from flyatc.kit.errors import StartFailed
 from flyatc.process import launch_plan, proc, termination
 
+NO_PROGRAM = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
+NOT_ON_PATH = "there is no such program on PATH: install it, or write its whole path"
+
 
 class Leader:
     """A started program. ``group`` is meaningful only if it leads its own session. Only ``wait`` may reap it."""
@@ -65,14 +68,8 @@ def spawn(launch: launch_plan.Launch, stdout: int, stderr: int) -> Leader:
             stderr=stderr,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        reason = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
-        raise StartFailed(f"{program!r} cannot be started: {reason}") from error
-    except PermissionError as error:
-        reason = f"it may not be executed: chmod +x, and see that {launch.directory} may be entered"
-        raise StartFailed(f"{program!r} cannot be started: {reason}") from error
     except (OSError, ValueError) as error:
-        raise StartFailed(f"{program!r} cannot be started: {error}") from error
+        raise StartFailed(f"{program!r} cannot be started: {_why(launch, error)}") from error
     try:
         return Leader(process)
     except OSError as error:
@@ -135,13 +132,16 @@ def exec_failure(launch: launch_plan.Launch, number: int, step: str) -> str:
         why = f"it cannot be separated from the other apps ({step}: {os.strerror(number)}): see app.isolation"
         return f"{program!r} cannot be started: {why}"
     user = next((f" by the user id {word[5:]}" for word in launch.confinement if word.startswith("user=")), "")
-    match OSError(number, os.strerror(number)):
-        case FileNotFoundError() | PermissionError() if _on_no_path(launch):
-            why = "there is no such program on PATH: install it, or write its whole path"
-        case FileNotFoundError():
-            why = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
-        case PermissionError():
-            why = f"it may not be executed{user}: chmod +x, and see that {launch.directory} may be entered"
-        case error:
-            why = str(error)
+    error = OSError(number, os.strerror(number))
+    lacking = isinstance(error, FileNotFoundError | PermissionError) and _on_no_path(launch)
+    why = NOT_ON_PATH if lacking else _why(launch, error, user)
     return f"{program!r} cannot be started: {why}"
+
+
+def _why(launch: launch_plan.Launch, error: Exception, user: str = "") -> str:
+    match error:
+        case FileNotFoundError():
+            return NO_PROGRAM
+        case PermissionError():
+            return f"it may not be executed{user}: chmod +x, and see that {launch.directory} may be entered"
+    return str(error)

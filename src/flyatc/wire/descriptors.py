@@ -13,7 +13,7 @@ from flyatc.kit import file_limit
 
 MOST_SPARED = 8192
 UNLIMITED = file_limit.MOST
-ADVICE = "raise the hard limit of open files (ulimit -Hn; LimitNOFILE of systemd; --ulimit of Docker)"
+ADVICE = f"raise the hard limit of open files ({file_limit.WAYS})"
 
 
 class Bounds(NamedTuple):

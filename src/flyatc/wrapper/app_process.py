@@ -19,7 +19,7 @@ from typing import Any
 
 from flyatc.kit import file_limit
 from flyatc.kit.errors import StartFailed
-from flyatc.process.spawn import Leader
+from flyatc.process.spawn import NOT_ON_PATH, Leader
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 OF_TERMINAL = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU))
@@ -71,7 +71,7 @@ class ForegroundApp:
 def _why(error: Exception, program: str) -> str:
     match error:
         case FileNotFoundError() if "/" not in program:
-            return "there is no such program on PATH: install it, or write its whole path"
+            return NOT_ON_PATH
         case FileNotFoundError():
             return "there is no such program; if it is a script, look at its #! line"
         case PermissionError():
