@@ -18,6 +18,7 @@ from xdist.remote import Producer
 import distribution
 import fork_server
 import leftovers
+import network_namespace
 from slowness import SLOWNESS
 
 pytest_plugins = ["fakes.s3"]  # one S3 of each kind for the whole session, started by the first who asks
@@ -53,7 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(what): skipped where it is not installed; a program fails with CI=true instead"
     )
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        network_namespace.enter()
+    else:
         leftovers.mark_session()
     # A busy machine is no fault of a property.
     settings.register_profile("flyatc", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])

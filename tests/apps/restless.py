@@ -36,6 +36,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed has none
 import _socket
 import _thread
 import os
+import select
 import sys
 import time
 
@@ -519,7 +520,16 @@ def listen(options: Options) -> NoReturn:
     server.listen(512)
     say(f"listening on {server.getsockname()[1]}\n")
     since = time.monotonic()
+    # A signal that comes between two turns, before accept() sleeps, would not end the sleep; its byte does.
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    _signal.set_wakeup_fd(wake)
+    events = select.poll()
+    events.register(server, select.POLLIN)
+    events.register(woken, select.POLLIN)
     while True:
+        if (server.fileno(), select.POLLIN) not in events.poll():
+            continue
         conn = _socket.socket(fileno=server._accept()[0])  # type: ignore[attr-defined]  # nor this
         _thread.start_new_thread(serve, (conn, options, since))
 

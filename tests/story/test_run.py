@@ -6,7 +6,8 @@ import pytest
 
 from fakes.stage import DOWN, SAVES, UP, Stage, make_config, restore_refused, save_failed, start_failed
 from flyatc.kit import tasks
-from flyatc.kit.errors import SaveFailed, StillRunning
+from flyatc.kit.errors import PortTaken, SaveFailed, StillRunning
+from flyatc.tenants.app_start import PORTS
 from flyatc.tenants.errors import Failed, NotReadyInTime, Unsafe
 from flyatc.tenants.state import State
 
@@ -486,3 +487,55 @@ async def test_what_a_start_that_was_cut_short_could_not_save_is_saved_afterward
     assert not stage.status().unsaved
     assert stage.story["a"] == ["+owner", "-owner", *SAVES]
     assert (await asyncio.gather(visitor, return_exceptions=True))[0] is not None
+
+
+# --- a port that another process takes first ---
+
+
+async def test_an_app_whose_port_was_taken_is_started_again_for_the_same_clients() -> None:
+    stage = Stage()
+
+    def take_the_first(step: str, tenant: str) -> None:
+        stage.faults = {"ready": PortTaken("taken")} if len(stage.children) == 1 else {}
+
+    stage.at_step = take_the_first
+    assert await asyncio.gather(*(stage.visit() for _ in range(5))) == [2] * 5
+    assert stage.story["a"] == ["+owner", "+db", "+app", "-app", "+app", "+gateway"]
+    assert [one["reason"] for one in stage.events if one["level"] == "warning"] == ["taken"]
+    assert stage.status().reason is None
+    await stage.fleet.stop("a")
+    assert all_given_back(stage.story["a"])
+
+
+async def test_a_start_ends_when_each_port_is_taken() -> None:
+    stage = Stage()
+    stage.faults["ready"] = PortTaken("taken")
+    with pytest.raises(Failed, match="taken"):
+        await stage.visit()
+    await asyncio.sleep(1)
+    assert stage.story["a"].count("+app") == PORTS
+    assert all_given_back(stage.story["a"])
+    assert stage.status().state is State.FAILED
+
+
+async def test_an_app_without_its_port_that_cannot_be_ended_leaves_the_databases_in_use() -> None:
+    stage = Stage()
+    stage.faults.update(ready=PortTaken("taken"), end=StillRunning("a cannot be ended: 4711 (sleep 600)"))
+    with pytest.raises(Failed, match="4711"):
+        await stage.visit()
+    await asyncio.sleep(0.1)
+    assert stage.story["a"].count("+app") == 1
+    assert stage.status().unsaved
+    assert all_given_back(stage.story["a"])
+
+
+async def test_a_stop_while_the_app_without_its_port_ends_is_the_end_of_the_start() -> None:
+    stage = Stage()
+    stage.faults["ready"], stage.takes["end"] = PortTaken("taken"), 5.0
+    visitor = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(4)
+    visitor.cancel()
+    await stage.fleet.stop("a")
+    assert stage.story["a"].count("+app") == 1
+    assert all_given_back(stage.story["a"])
+    assert stage.status().state is State.STOPPED

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import network_namespace
 from slowness import SLOWNESS
 from whole.wrapped import wrapped
 
@@ -80,7 +81,7 @@ def install() -> None:
     if installed.exists() and json.loads(installed.read_text())["version"] == VERSION:
         return
     try:
-        command = ["npm", "ci", "--silent"]
+        command = [*network_namespace.outside(), "npm", "ci", "--silent"]
         done = subprocess.run(command, cwd=SUITE, capture_output=True, timeout=120 * SLOWNESS, check=False)
         reason = done.stderr.decode()[-200:] if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:

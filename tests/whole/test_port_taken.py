@@ -5,8 +5,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from flyatc.tenants import app_start
 from whole.conftest import StartDaemon
 from whole.daemon import config, eventually, restless
 from whole.wrapped import wrapping
@@ -56,23 +58,43 @@ def bound(one: subprocess.Popen[bytes]) -> None:
     assert one.stdout.readline() == b"listening\n"
 
 
-def test_a_process_that_takes_the_port_before_the_app_is_named_and_the_next_start_has_another(
+def test_a_process_that_takes_the_port_before_the_app_is_named_and_the_app_gets_another(
     start: StartDaemon, tmp_path: Path
 ) -> None:
     slow = SLOW + restless().removeprefix("[")
     daemon = start(config(users=f"users: {{slow: {{command: {slow}}}}}", app="  ready: /up\n  waiting_page_after: 60s"))
-    port = daemon.folder / "data/tenants/slow/~/port"
-    with stranger(port, tmp_path / "heard") as other:
-        answer = daemon.post("/slow/add", b"secret", {"Cookie": "session=secret"})
-        assert answer.status == 502
-        assert answer.headers["Retry-After"]
+    port, first = daemon.folder / "data/tenants/slow/~/port", tmp_path / "first"
+    with stranger(first, tmp_path / "heard") as other, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(daemon.post, "/slow/add", b"secret", {"Cookie": "session=secret"})
+        eventually(lambda: port.exists() and port.read_text().strip(), 20, "the start")
+        first.write_text(port.read_text())
         bound(other)
+        assert (answer.result().status, answer.result().json) == (200, {"count": 1})
+        warned = daemon.until_reported("the app is started again at another port", tenant="slow")
+        assert f"(pid {other.pid}, `{sys.executable} -S -c" in warned["reason"]
+        assert port.read_text() != first.read_text()
+        assert not daemon.reported("the start failed")
+
+
+def test_a_process_that_takes_each_port_of_a_start_fails_it(start: StartDaemon, tmp_path: Path) -> None:
+    slow = SLOW + restless().removeprefix("[")
+    daemon = start(config(users=f"users: {{slow: {{command: {slow}}}}}", app="  ready: /up\n  waiting_page_after: 60s"))
+    port = daemon.folder / "data/tenants/slow/~/port"
+    with contextlib.ExitStack() as others, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(daemon.post, "/slow/add", b"secret")
+        seen: list[str] = []
+        while len(seen) < app_start.PORTS:
+            eventually(lambda: port.exists() and port.read_text().strip() not in {"", *seen}, 20, "the next start")
+            seen.append(port.read_text().strip())
+            file = tmp_path / f"port{len(seen)}"
+            other = others.enter_context(stranger(file, tmp_path / f"heard{len(seen)}"))
+            file.write_text(seen[-1])
+            bound(other)
+        assert answer.result().status == 502
+        assert answer.result().headers["Retry-After"]
         failed = daemon.until_reported("the start failed", tenant="slow")
         assert f"(pid {other.pid}, `{sys.executable} -S -c" in failed["reason"]
-        assert "STRANGER" not in answer.text
-        taken = port.read_text()
         eventually(lambda: daemon.post("/slow/add").status == 200, 20, "the next start")
-        assert port.read_text() != taken
 
 
 def test_a_process_that_takes_the_port_of_a_crashed_app_gets_nothing(start: StartDaemon, tmp_path: Path) -> None:

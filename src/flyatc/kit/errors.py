@@ -38,5 +38,9 @@ class StartFailed(FlyatcError):
     """The app did not become ready: it exited, or its command cannot be run."""
 
 
+class PortTaken(StartFailed):
+    """Another process listens on the port that the app was given. Another start gets another port."""
+
+
 class StillRunning(FlyatcError):
     """A process of the app cannot be ended (hangs in the kernel, or belongs to another OS user); it may still write."""

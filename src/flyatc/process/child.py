@@ -11,7 +11,7 @@ from typing import Any
 
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable_files, tasks
-from flyatc.kit.errors import StartFailed, StillRunning
+from flyatc.kit.errors import PortTaken, StartFailed, StillRunning
 from flyatc.kit.streams import Streams
 from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
@@ -110,7 +110,8 @@ class RunningChild:
         return await asyncio.to_thread(lambda: measure_work.measure(self.members(), now - oldest, now - youngest))
 
     async def ready(self) -> None:
-        """Wait until the app responds. Raises StartFailed if it ends before that. Has no deadline of its own."""
+        """Wait until the app responds. Raises StartFailed if it ends before that; PortTaken. Has no deadline of its
+        own."""
         answering = readiness.answering(
             self.port, self._launch.ready, admit=self._admit, host=self._launch.ready_host, tell=self._tell
         )
@@ -121,7 +122,8 @@ class RunningChild:
             said = f"; its last lines:{lines}" if lines else "; it wrote no output"
             if self._output.refused is not None:
                 said += f"\n{self._output.refused}"
-            raise StartFailed(f"{self._tenant.address} ended before it responded ({self.exit}){stranger}{said}")
+            error = PortTaken if stranger else StartFailed
+            raise error(f"{self._tenant.address} ended before it responded ({self.exit}){stranger}{said}")
 
     async def _look_elsewhere(self) -> None:
         """Look now and then where the app listens while nothing listens at its port, for ``probe``. Never returns."""
@@ -139,14 +141,16 @@ class RunningChild:
         return readiness.elsewhere(found, self.port)
 
     async def _admit(self) -> None:
-        """Check which process listens, after connecting and before sending anything. Raises StartFailed, NotYet."""
+        """Check which process listens, after connecting and before sending anything. Raises PortTaken; StartFailed if
+        it cannot be determined; NotYet."""
         if self.port_owner is None:
             return
         owner = await self.port_owner.look()
         if owner.verdict is Verdict.UNUSED:
             raise readiness.NotYet("the socket that took the connection is closed again")
         if owner.verdict is not Verdict.OURS:
-            raise StartFailed(f"{self._tenant.address} is not started: {owner.reason}")
+            error = PortTaken if owner.verdict is Verdict.STRANGER else StartFailed
+            raise error(f"{self._tenant.address} is not started: {owner.reason}")
 
     async def _stranger(self) -> str:
         """Return a clause for the error if another process has the port, since then the app could not bind it."""

@@ -53,8 +53,8 @@ class Child(Protocol):
         ``youngest`` seconds ago are listed."""
 
     async def ready(self) -> None:
-        """Wait until the app responds. Raises kit.errors.StartFailed if it ends before that, or if another process
-        listens on its port.
+        """Wait until the app responds. Raises kit.errors.StartFailed if it ends before that, PortTaken if another
+        process listens on its port.
 
         Has no deadline of its own: use ``asyncio.timeout``."""
 

@@ -6,13 +6,14 @@ earlier run when there are no requests. If the lease ends, the app is killed at 
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, HeldElsewhere, StillRunning
 from flyatc.ownership.lease import Lease
-from flyatc.tenants import idle
+from flyatc.tenants import app_start, idle
 from flyatc.tenants.commands import Commands
 from flyatc.tenants.errors import Failed, Unavailable
 from flyatc.tenants.idle_watch import IdleWatch
@@ -238,10 +239,11 @@ class Run:
                 await self._prepare(held, turn, self._limit)
             self._tracker.change_to(State.STARTING)
             self._record.starts += 1
-            self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
-            self._failures.child = self.child
-            with turn.watched(self.child.effort):
-                await self.child.ready()
+            run = functools.partial(tools.running, self.spec, self._hurried)
+            await app_start.start(self.spec.address, run, turn, held, self._begun, self._scheduler.log)
+
+    def _begun(self, child: Child) -> None:
+        self.child = self._failures.child = child
 
     async def _prepare(self, held: contextlib.AsyncExitStack, turn: Turn, limit: asyncio.Timeout) -> None:
         self._tracker.change_to(State.PREPARING)
@@ -249,7 +251,7 @@ class Run:
             with self._waiting.suspended(limit):
                 await self._scheduler.tools.prepared(self.spec, self._hurried, turn.watched)
         except StillRunning as error:
-            held.callback(_raise, error)  # so that the databases count as in use
+            app_start.raise_at_release(error, held)
             raise
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
@@ -342,7 +344,3 @@ class Run:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _raise(error: Exception) -> None:
-    raise error
