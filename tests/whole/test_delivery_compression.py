@@ -1,5 +1,6 @@
 """Compressed responses, to raw clients of the daemon."""
 
+import contextlib
 import gzip
 import threading
 import time
@@ -10,7 +11,7 @@ import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
 
-from whole.daemon import SLOWNESS, Daemon
+from whole.daemon import SLOWNESS, Daemon, eventually
 from whole.test_edge_streams import MOST, memory
 from whole.visits import Line, Reply, ask, get, parrot, request, say, serving
 
@@ -145,3 +146,28 @@ def test_a_client_that_leaves_amid_slices_harms_no_other(daemon: Daemon) -> None
         line.send(request("/ann/write?mb=30", "Accept-Encoding: br"))
         line.until(b"\r\n\r\n")
     assert get(daemon, "/ann/seen").status == 200
+
+
+def test_streams_that_stay_open_are_compressed_only_while_memory_for_it_is_left(daemon: Daemon) -> None:
+    """An encoder of brotli takes 3 MB; clients that let a thousand streams stay open could take 3 GB."""
+    event = chunks(PAGE[:2000])[:2]  # its end never comes
+
+    def opened(lines: contextlib.ExitStack) -> str | None:
+        line = lines.enter_context(Line(daemon))
+        line.send(request(say(*event), "Accept-Encoding: br"))
+        head = line.until(b"\r\n\r\n").lower()
+        line.until(b"\r\n")
+        return "br" if b"content-encoding: br" in head else None
+
+    with contextlib.ExitStack() as lines:
+        codings = [opened(lines) for _ in range(40)]
+    first = codings.index(None)
+    assert 15 < first < 30
+    assert codings[first:] == [None] * (40 - first)
+    assert reported(daemon, [sized(PAGE[:20_000])], "Accept-Encoding: br").one("content-encoding") == "br"
+
+    def again() -> bool:
+        with contextlib.ExitStack() as lines:
+            return opened(lines) == "br"
+
+    eventually(again, what="the memory of the closed streams")

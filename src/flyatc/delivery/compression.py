@@ -63,6 +63,7 @@ class Plan(NamedTuple):
         return [line for line in lines if line.partition(b":")[0].lower() not in _DIGESTS]
 
 
+CROWDED = Plan(None, "as many bodies are being compressed as memory permits")
 _NOT_ASKED = Plan(None, "the client accepts no coding that is offered")
 _NO_BODY = Plan(None, "a response without a body")
 _PART = Plan(None, "a part of a body")

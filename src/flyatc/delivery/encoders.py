@@ -30,14 +30,21 @@ _ZSTD = zstandard.ZstdCompressionParameters.from_level(_ZSTD_LEVEL)
 _ZSTD_OPEN = zstandard.ZstdCompressionParameters.from_level(_ZSTD_LEVEL, source_size=128 * 1024)  # half the memory
 _SKIPPED = 0x184D2A50  # magic number of a frame that decoders skip (RFC 8878 §3.1.2)
 _RESTING = 8  # contexts of zstd kept for the next body; 0.8 MB each
+MOST_OPEN = 64 << 20  # octets of all encoders of bodies that are under way
+# Octets of one encoder, measured (one of zstd for bodies of unknown length: _OPEN_OCTETS).
+_OCTETS: dict[Coding, int] = {"gzip": 350_000, "zstd": 2_800_000, "br": 3_200_000}
+_OPEN_OCTETS = 650_000
 
 
 class Encoder(ABC):
     """Encoder of one body: pass its pieces in order to ``feed`` or ``slices``, then call ``finish`` once.
 
-    With ``flushes``, all data passed so far can be decoded once ``feed`` has returned."""
+    With ``flushes``, all data passed so far can be decoded once ``feed`` has returned. ``octets``: its memory, counted
+    by ``Encoders``."""
 
-    __slots__ = ("_checksum", "_flushes", "_jitter", "_key", "_unsampled")
+    __slots__ = ("_checksum", "_flushes", "_jitter", "_key", "_unsampled", "octets")
+
+    octets: int
 
     def __init__(self, flushes: bool, jitter: int, key: bytes) -> None:
         self._flushes, self._jitter, self._key = flushes, jitter, key
@@ -182,22 +189,42 @@ class _Resting:
 
 
 class Encoders:
-    """Factory of encoders. ``key``: 16 to 64 secret octets, for the padding. Not thread-safe."""
+    """Factory of encoders. ``key``: 16 to 64 secret octets, for the padding. Not thread-safe.
 
-    __slots__ = ("_key", "_open", "_resting", "_whole")
+    Streams that last for hours keep their encoders: 2,000 of brotli would take 6 GB. So ``stream`` is called only if
+    there is ``room``, and each of its encoders is given back (``release``)."""
+
+    __slots__ = ("_key", "_open", "_resting", "_used", "_whole")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._whole = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)  # fits itself to each size
         self._resting, self._open = _Resting(_ZSTD), _Resting(_ZSTD_OPEN)
+        self._used = 0  # octets of all encoders not yet given back
+
+    @property
+    def room(self) -> bool:
+        """Return whether there is memory for one more stream; if not, bodies are sent as they are."""
+        return self._used < MOST_OPEN
+
+    def release(self, encoder: Encoder) -> None:
+        """Count the memory of an encoder of ``stream`` no longer: its body has ended, or was given up."""
+        self._used -= encoder.octets
+        encoder.octets = 0
 
     def stream(self, coding: Coding, *, flushes: bool, jitter: int) -> Encoder:
         """Create an encoder. ``flushes``: emit data at once (unknown length); ``jitter``: most octets of padding."""
+        small = coding == "zstd" and (flushes or self._used > MOST_OPEN // 2)
+        encoder = self._made(coding, flushes, jitter, self._open if small else self._resting)
+        encoder.octets = _OPEN_OCTETS if small else _OCTETS[coding]
+        self._used += encoder.octets
+        return encoder
+
+    def _made(self, coding: Coding, flushes: bool, jitter: int, resting: _Resting) -> Encoder:
         if coding == "gzip":
             return Gzip(flushes, jitter, self._key)
         if coding == "br":
             return Brotli(flushes, jitter, self._key)
-        resting = self._open if flushes else self._resting
         return Zstd(flushes, jitter, self._key, resting.lend(), resting)
 
     def whole(self, coding: Coding, body: bytes, *, jitter: int) -> bytes:
@@ -205,7 +232,7 @@ class Encoders:
         if coding == "zstd":  # its header then has the size: the client needs no window of 2 MB
             checksum = zlib_ng.crc32(body[:SAMPLE]) if jitter else 0
             return self._whole.compress(body) + _skipped(padding(checksum, jitter, self._key))
-        encoder = self.stream(coding, flushes=False, jitter=jitter)
+        encoder = self._made(coding, False, jitter, self._resting)
         return encoder.feed(body) + encoder.finish()
 
 

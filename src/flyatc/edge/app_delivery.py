@@ -14,6 +14,7 @@ from typing import Protocol
 
 from flyatc.config.schema import App, Tenant
 from flyatc.config.schema_sections import Coding, Compression
+from flyatc.delivery import compression
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.stored import Entry, File, Form
 from flyatc.delivery.compression import Plan
@@ -24,7 +25,7 @@ from flyatc.delivery.files.x_sendfile import ROOTS, Sendfile
 from flyatc.edge import tenant_paths
 from flyatc.kit import tasks
 from flyatc.process import launch_plan
-from flyatc.wire import chunked, server
+from flyatc.wire import chunked, head, server
 
 MOST_ENCODED_FILE = 1 << 20  # octets of a file that is encoded
 MOST_APPS = 4096  # AppDelivery objects kept; the users of a pattern are unlimited
@@ -74,6 +75,15 @@ class AppDelivery:
             self._sendfile = self._make_sendfile()
         return self._sendfile
 
+    def plan(self, request: head.RequestHead, answer: head.ResponseHead, *, streamed: bool) -> Plan | None:
+        """Return the plan for a response, None if it is to be sent as it is. ``streamed``: its body is too long for one
+        step, or not here yet."""
+        if self.compression is None:
+            return None
+        plan = compression.wanted(request, answer, self.compression)
+        crowded = plan is not None and plan.coding is not None and streamed and not self.encoders.room
+        return compression.CROWDED if crowded else plan
+
     def whole(self, plan: Plan, body: bytes) -> bytes:
         """Return the body in the plan's coding."""
         assert plan.coding is not None
@@ -89,7 +99,7 @@ class AppDelivery:
 
     def encode_later(self, entry: Entry, coding: Coding) -> None:
         """Encode a large body for later requests, one slice per turn of the loop."""
-        if (entry, coding) not in self._encoding:
+        if (entry, coding) not in self._encoding and self.encoders.room:
             self._encoding.add((entry, coding))
             tasks.start(self._press(entry, coding), "encode for the cache")
 
@@ -106,19 +116,22 @@ class AppDelivery:
         except OSError:
             return None  # sending the file will fail as well, and report it
         if file.size > ONE_STEP_OCTETS:
+            if not self.encoders.room:
+                return None
             self._encoding.add(known)
             tasks.start(self._pack(known, coding, body), "encode a file for the cache")
             return None
         return self._keep_packed(known, coding, body, self.encoders.whole(coding, body, jitter=0))
 
     async def _pack(self, known: File, coding: Coding, body: bytes) -> None:
+        encoder, parts = self.encoders.stream(coding, flushes=False, jitter=0), []
         try:
-            encoder, parts = self.encoders.stream(coding, flushes=False, jitter=0), []
             for made in encoder.slices(body):
                 parts.append(made)
                 await asyncio.sleep(0)
             self._keep_packed(known, coding, body, b"".join([*parts, encoder.finish()]))
         finally:
+            self.encoders.release(encoder)
             self._encoding.discard(known)
 
     def _keep_packed(self, known: File, coding: Coding, body: bytes, made: bytes) -> bytes | None:
@@ -128,13 +141,14 @@ class AppDelivery:
         return made if worth else None
 
     async def _press(self, entry: Entry, coding: Coding) -> None:
+        encoder, parts = self.encoders.stream(coding, flushes=False, jitter=self.jitter), []
         try:
-            encoder, parts = self.encoders.stream(coding, flushes=False, jitter=self.jitter), []
             for made in encoder.slices(entry.answer.body):
                 parts.append(made)
                 await asyncio.sleep(0)
             self.keep_form(entry, coding, Form(b"", b"".join([*parts, encoder.finish()])))
         finally:
+            self.encoders.release(encoder)
             self._encoding.discard((entry, coding))
 
 
@@ -200,25 +214,27 @@ class CompressedBody:
     other requests progress. Meanwhile, and while the client's buffer is full, the source is held; pieces that still
     arrive are queued.
 
-    ``chunks``: whether to use the chunked coding; ``trailers``: filters trailer lines; ``done``: called once when all
-    is sent, unless closed before."""
+    ``encoders``: where ``encoder`` is from; ``chunks``: whether to use the chunked coding; ``trailers``: filters
+    trailer lines; ``done``: called once when all is sent, unless closed before."""
 
     __slots__ = (
-        "_chunks", "_done", "_encoder", "_end", "_queue", "_ready", "_request", "_source", "_steps", "_trailers",
-        "_turn",
+        "_chunks", "_done", "_encoder", "_encoders", "_end", "_queue", "_ready", "_request", "_source", "_steps",
+        "_trailers", "_turn",
     )  # fmt: skip
 
     def __init__(
         self,
         request: server.Request,
         source: Source,
+        encoders: Encoders,
         encoder: Encoder,
         *,
         chunks: bool,
         trailers: Callable[[list[bytes]], list[bytes]],
         done: Callable[[], None],
     ) -> None:
-        self._request, self._source, self._encoder = request, source, encoder
+        self._request, self._source, self._encoders = request, source, encoders
+        self._encoder: Encoder | None = encoder  # None: the body has ended
         self._chunks, self._trailers, self._done = chunks, trailers, done
         self._queue: deque[bytes] = deque()
         self._steps: Iterator[bytes] | None = None  # of the piece being encoded
@@ -227,6 +243,8 @@ class CompressedBody:
         self._turn: asyncio.Handle | None = None
 
     def body(self, data: bytes) -> None:
+        if self._encoder is None:
+            return None
         if len(data) <= SLICE and not self._busy:
             return self._send(self._encoder.feed(data))
         self._queue.append(data)
@@ -250,10 +268,15 @@ class CompressedBody:
             self._source.hold(False)
 
     def close(self) -> None:
-        """Stop: nothing more is sent."""
+        """Stop: nothing more is sent. The encoder's memory is free at once, not at the next garbage collection."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        self._steps = None
+        self._queue.clear()
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            self._encoders.release(encoder)
 
     @property
     def _busy(self) -> bool:
@@ -265,6 +288,7 @@ class CompressedBody:
 
     def _step(self) -> None:
         self._turn = None
+        assert self._encoder is not None
         if self._steps is None:
             self._steps = self._encoder.slices(self._queue.popleft())
         made = next(self._steps, None)
@@ -280,7 +304,9 @@ class CompressedBody:
             self._source.hold(False)
 
     def _finish(self, trailers: list[bytes]) -> None:
+        assert self._encoder is not None
         self._send(self._encoder.finish())
+        self.close()
         if self._chunks:
             self._request.send(chunked.last(self._trailers(trailers)))
         self._done()

@@ -8,8 +8,8 @@ connections become a tunnel (RFC 9110 §7.8).
 
 from collections.abc import Callable
 
-from flyatc.delivery import compression
 from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.compression import Plan
 from flyatc.delivery.files import x_sendfile
 from flyatc.edge import app_delivery, headers, responses, serve_cached, static_files, upstream, upstream_exchange
 from flyatc.kit import tasks
@@ -121,8 +121,8 @@ class Forward(upstream_exchange.UpstreamExchange):
 
     def _compress(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> bool:
         """Send the response compressed, if it is to be. Return False if its body is to be sent as it is."""
-        settings = self._delivery.compression
-        plan = None if settings is None else compression.wanted(self.head, response_head, settings)
+        streamed = not complete or len(body) > app_delivery.ONE_STEP_OCTETS
+        plan = self._delivery.plan(self.head, response_head, streamed=streamed)
         if plan is None:
             return False
         plan.apply(response_head)
@@ -227,7 +227,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             response_head, framing=framing, identity=self.identity, date=response.date_line(), close=self._last
         )
 
-    def _encode(self, response_head: head.ResponseHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
+    def _encode(self, response_head: head.ResponseHead, body: bytes, complete: bool, plan: Plan) -> None:
         if self.head.method == b"HEAD":
             self._send_head(response_head, b"", b"")
             return self._finish()
@@ -238,7 +238,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._send_head(response_head, b"", self._framing(head.CHUNKED))
         encoder = self._delivery.stream(plan)
         self._compressed = app_delivery.CompressedBody(
-            self, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
+            self, self, self._delivery.encoders, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
         )
         if self._held:
             self._compressed.writable(False)
