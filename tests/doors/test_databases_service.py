@@ -70,6 +70,21 @@ async def test_a_touched_database_with_the_same_content_makes_no_new_version(yar
     assert len(await a.service.history(a.tenant)) == 1
 
 
+async def test_a_wal_that_the_app_keeps_open_counts_as_saved_until_the_next_write(yard: Yard, tmp_path: Path) -> None:
+    """As root, SQLite sets the owner of a WAL that it opens, so each copy changes the WAL's ctime."""
+    a = yard.machine("a")
+    async with a.service.hold(a.tenant) as held:
+        with contextlib.closing(sqlite3.connect(a.path, isolation_level=None)) as app:
+            app.execute("PRAGMA journal_mode=WAL")
+            app.execute("CREATE TABLE t (n INTEGER)")
+            for number in range(3):
+                app.execute("INSERT INTO t VALUES (?)", (number,))
+                assert held.unsaved
+                await held.save(silent)
+                assert not held.unsaved
+    assert len(a.events("saved")) == 3
+
+
 async def test_several_databases_in_subfolders_are_one_tenant(yard: Yard, tmp_path: Path) -> None:
     names = ["main.db", "queue/jobs.db", "cache/jobs.db"]
     a, b = (yard.machine(name, names) for name in ("a", "b"))

@@ -204,7 +204,7 @@ class DataWatch:
         opened = []
         if child is not None and (names or self._tenant.patterns):  # else files may be shared
             opened = self._files.databases(open_files.read_open_files(child.members()))
-        dated = [(one, max(one.changed, find_databases.changed(one.path))) for one in opened]
+        dated = [(one, max(find_databases.known(one.changed), find_databases.changed(one.path))) for one in opened]
         missing = [name for name in self._tenant.app.databases if not _is_filled(data / name)]
         named: list[tuple[str, Identity, float]] = []
         beside: list[str] = []

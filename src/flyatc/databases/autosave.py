@@ -203,7 +203,7 @@ class Unstored:
         found = []
         for name in self._tenant.app.databases:
             with contextlib.suppress(OSError):
-                found.append((name, local_files.newest(local_files.signature(self._tenant.data / name))))
+                found.append((name, local_files.newest_past(local_files.signature(self._tenant.data / name))))
         return max(found, key=lambda one: one[1], default=None)
 
     @property

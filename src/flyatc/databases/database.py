@@ -39,6 +39,7 @@ from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
 from flyatc.observe.log import stamp
 from flyatc.ownership.lease import Lease
 
+STEP = 0.1  # s; a clock that was set back by less cannot reach the time of a settled file again
 PENDING = 8  # remembered publications of unknown outcome; older ones have long been decided
 
 
@@ -56,6 +57,7 @@ class Database:
         self.failed = False  # the last save failed
         self.failure = ""  # why
         self._copied, self._changed = 0.0, 0.0  # Unix times of the last change: as our last copy left it, and before
+        self._clock = local_files.clock()  # when what is saved was looked at
         self._rival: str | None = None  # reason why no save can succeed any more
         self.beside: Callable[[], Awaitable[dict[str, str]]] = _nothing  # saves the folders of files: see Snapshot
         self.restored: str | None = None  # the version or position that was put in place
@@ -80,14 +82,21 @@ class Database:
             return True
         if found[0] is None:
             return self._record.deleted
-        return found != self.entry.signature
+        return not self._is_saved(found)
+
+    def _is_saved(self, found: Signature) -> bool:
+        """Return whether ``found`` is what was saved. After the clock was set back, a later write may have the same
+        time again: then it is saved once more, which sends nothing if the content is the same."""
+        if found != self.entry.signature or not local_files.settled(found):
+            return False
+        return local_files.clock() > self._clock - STEP
 
     @property
     def changed(self) -> float:
         """Unix time of the last change by the app; 0: none is known. Our copies may checkpoint the WAL, which changes
         the files: that does not count. Cheap."""
         try:
-            newest = local_files.newest(local_files.signature(self.path))
+            newest = local_files.newest_past(local_files.signature(self.path))
         except OSError:  # the next save reports it
             return 0.0
         return self._changed if newest == self._copied else newest
@@ -140,8 +149,8 @@ class Database:
         return f"{self} was deleted while it was in use: what was not saved is lost, {store}"
 
     async def _save(self, progress: Progress, *, anew: bool) -> None:
-        seen = await self._look()
-        if seen is not None and seen == self.entry.signature and not anew:
+        seen, clock = await self._look(), local_files.clock()
+        if seen is not None and self._is_saved(seen) and not anew:
             return
         if not self.path.exists() or not self.path.stat().st_size:
             return self._missing()
@@ -150,8 +159,10 @@ class Database:
         async with self._tools.saves, self._tools.workplace(self.folder, "save") as place:
             copy = place / "copy"
             digest = await self.copy(copy, progress)
+            seen = self._after_copy(seen)
             pointer, published = await self.publish(copy, digest, None, progress, anew=anew)
         await self._confirm(pointer, seen)
+        self._clock = clock
         if published:
             ms = round((monotonic() - began) * 1000)
             version = manifest.version(pointer.key)
@@ -177,12 +188,19 @@ class Database:
 
     async def _look(self) -> Signature | None:
         """Return the signature before the files are read; None if a later write might not change it."""
+        local_files.date_back(self.path)
         for _ in range(4):
             found = local_files.signature(self.path)
             if local_files.settled(found):
                 return found
             await asyncio.sleep(local_files.TICK / local_files.SECOND)
         return None
+
+    def _after_copy(self, seen: Signature | None) -> Signature | None:
+        """Return the signature as the copy has left it: as root, SQLite sets the owner of a WAL that it opens, which
+        changes its ctime each time. A write since the look shows in an mtime."""
+        now = local_files.signature(self.path)
+        return now if local_files.untouched(seen, now) else seen
 
     def _missing(self) -> None:
         if self.entry.base is None:
@@ -197,7 +215,7 @@ class Database:
         as in ``sqlite.copy``. Raises sqlite.Unusable, OSError."""
         heavy, self._changed = self._tools.heavy, self.changed
         await heavy.watch(partial(sqlite.copy, self.path, copy, keep_wal=keep_wal), "copy", progress)
-        self._copied = local_files.newest(local_files.signature(self.path))
+        self._copied = local_files.newest_past(local_files.signature(self.path))
         await heavy.run(partial(sqlite.check_still, copy))
         return await heavy.watch(partial(local_files.digest, copy), "check", progress)
 

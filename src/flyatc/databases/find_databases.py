@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from time import time
 
 from flyatc.databases.local_files import BESIDE, HEADER
 
 MOST = 2000  # files and folders examined in one look
 DEEPEST = 6  # levels of folders
+AHEAD = 60.0  # s; the clock of a file server may be ahead by as much
 NAMED = 20  # databases that are reported
 
 Identity = tuple[int, int]  # device and inode
@@ -76,7 +78,7 @@ class FolderScan:
                 return False
             if identity in self._others:
                 return False
-            if since and max(seen.st_mtime, _changed(f"{entry.path}-wal")) < since:
+            if since and max(known(seen.st_mtime), _changed(f"{entry.path}-wal")) < since:
                 return False
             if is_database(entry.path):
                 return True
@@ -105,8 +107,14 @@ def identity_of(path: Path) -> Identity | None:
 
 
 def changed(path: str) -> float:
-    """Return the Unix time of the last change of a database: of its file or its WAL; 0: there is none."""
+    """Return the Unix time of the last change of a database: of its file or its WAL; 0: none is known."""
     return max(_changed(path), _changed(f"{path}-wal"))
+
+
+def known(moment: float) -> float:
+    """Return the Unix time of a change; 0 if it lies in the future: a copied file may have such a time, which does not
+    say that anyone writes it."""
+    return moment if moment <= time() + AHEAD else 0.0
 
 
 def _changed(path: str) -> float:
@@ -114,4 +122,4 @@ def _changed(path: str) -> float:
         seen = Path(path).stat()
     except OSError:
         return 0.0
-    return seen.st_mtime if seen.st_size else 0.0
+    return known(seen.st_mtime) if seen.st_size else 0.0

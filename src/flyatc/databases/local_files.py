@@ -12,9 +12,10 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from time import time_ns
+from time import monotonic, time, time_ns
 from typing import BinaryIO
 
 import zstandard
@@ -70,10 +71,27 @@ def signature(path: Path) -> Signature:
 
 
 def settled(found: Signature) -> bool:
-    """Return whether a later write will change it: not within one tick of the file system's clock."""
+    """Return whether a later write will change it: not within one tick of the file system's clock, nor while a time
+    lies in the future, since the clock may reach it again."""
     times = [stamp[2] for stamp in found if stamp is not None]
     tick = 2 * SECOND if all(t % SECOND == 0 for t in times) else TICK
     return time_ns() - max(times, default=0) > tick
+
+
+def date_back(path: Path) -> None:
+    """Give files of a database whose time lies in the future a past one: they were copied from elsewhere, or the clock
+    was set back. Call it before a look and a copy: a later write then changes the signature for certain, and what was
+    written before is in the copy. Opens nothing."""
+    now = time_ns()
+    for one in (path, Path(f"{path}-wal"), Path(f"{path}-journal")):
+        with contextlib.suppress(OSError):  # then the file counts as changed until the clock has passed its time
+            if (seen := os.lstat(one)).st_mtime_ns > now:
+                os.utime(one, ns=(seen.st_atime_ns, now - 2 * SECOND), follow_symlinks=False)
+
+
+def clock() -> float:
+    """Return the seconds by which the clock is ahead of the one that is never set: fewer after it was set back."""
+    return time() - monotonic()
 
 
 async def tick() -> None:
@@ -91,9 +109,15 @@ def _content(stamp: Stamp | None) -> tuple[int, ...] | None:
     return stamp[:3] if stamp is not None and stamp[1] else None
 
 
-def newest(found: Signature) -> float:
+def newest(found: Iterable[Stamp | None]) -> float:
     """Return the Unix time of the last change."""
     return max((stamp[2] for stamp in found if stamp is not None), default=0) / SECOND
+
+
+def newest_past(found: Signature) -> float:
+    """Return the Unix time of the last change that is known: a time in the future says nothing."""
+    now = time_ns()
+    return newest(stamp for stamp in found if stamp is not None and stamp[2] <= now)
 
 
 def _stamp(path: Path) -> Stamp | None:

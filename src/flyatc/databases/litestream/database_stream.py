@@ -151,6 +151,7 @@ class Stream:
 
     async def settle(self) -> None:
         """Take a signature that any later change alters. It is detached, the app has ended, the store has all."""
+        local_files.date_back(self.database.path)
         for _ in range(4):
             self._seen = local_files.signature(self.database.path)
             if local_files.settled(self._seen):
@@ -204,6 +205,7 @@ class Stream:
     async def _look(self) -> None:
         if not self.database.lease.valid():
             raise LitestreamFailed("this machine may not write at this moment")
+        local_files.date_back(self.database.path)
         seen = local_files.signature(self.database.path)
         if seen[0] is None or not seen[0][1]:
             return self._missing(there=seen[0] is not None)
