@@ -20,6 +20,7 @@ from flyatc.wire.errors import BadMessage
 WRITE_HIGH = 131072  # octets that may wait to be sent before backpressure is applied
 FEWEST_CLOSED = 16  # idle connections that are closed at once when descriptors are short
 SEARCH_SECONDS, WARN_SECONDS = 0.1, 60.0
+ARRIVING_SECONDS = 1.0  # for which the request of an idle connection may be on its way, or wait to be read
 
 
 class Receiver(Protocol):
@@ -230,11 +231,13 @@ class Server:
         return self.connections.add(connection)
 
     def make_room(self) -> bool:
-        """Close idle connections, those that are idle for longest. Return whether there was one."""
+        """Close idle connections, those that are idle for longest. Return whether there was one: of those that are idle
+        for less than ARRIVING_SECONDS, a request may be cut off."""
         now = monotonic()
         if now - self._searched < SEARCH_SECONDS:
             return False  # else many refused connections would cost a search each
-        found = [(since, one) for one in self.connections if (since := one.idle_since) is not None]
+        before = now - ARRIVING_SECONDS
+        found = [(since, one) for one in self.connections if (since := one.idle_since) is not None and since <= before]
         found.sort(key=itemgetter(0))
         for _, one in found[: max(FEWEST_CLOSED, len(found) // 8)]:
             if one.transport is not None:
