@@ -117,7 +117,7 @@ def test_a_name_too_long_for_the_disk_is_a_fault_and_no_crash(tmp_path: Path) ->
     [
         ("", "F: is empty: it needs at least app: and users:"),
         ("# nothing", "F: is empty: it needs at least app: and users:"),
-        (b"app:\n  ready: \xff", "F:2: is not UTF-8"),
+        (b"app:\n  ready: \xff", "F:2: is not UTF-8: save it as UTF-8"),
         ("a: 1\n---\nb: 1", "F:2: there must be one document, and here begins another: take out the '---'"),
         (
             "a: !!python/name:os.system x",
@@ -143,7 +143,8 @@ def test_a_file_that_is_no_configuration_is_reported_with_its_line(
     [
         ("app:\n  idle: [", "F:3"),
         ("a:\n\tb: c", "F:2"),
-        ("a: \x00", "F"),
+        ("a: \x00", "F:1"),
+        ("a:\n  b: \x01", "F:2"),
         ("a: [" + "[x], " * 1_000 + "}", "F:1"),  # many brackets, and none of them deep
     ],
 )
@@ -242,7 +243,7 @@ def test_a_long_file_is_not_read_to_its_end_for_the_data_folder(tmp_path: Path) 
 def test_without_a_file_the_variable_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert data_folder(None, {"FLYATC_DATA": "here"}) == str(tmp_path / "here")
-    with pytest.raises(ConfigError, match="write one, or name yours with --config"):
+    with pytest.raises(ConfigError, match="flyatc init writes one, --config names another"):
         data_folder(None, {})
 
 

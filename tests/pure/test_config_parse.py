@@ -113,8 +113,30 @@ FAULTS = [
         "tenants.yaml:1: storage.mode: 'snapshots' is not one of litestream, none, snapshot; did you mean",
     ),
     ("machine_idle: {then: halt}", "tenants.yaml:1: machine_idle.then: 'halt' is not one of exit, none, stop, suspend"),
+    ("app: {env: [A=1]}", "tenants.yaml:1: app.env: must be a mapping: {NAME: value}, not a list"),
+    ("users:\n- a", "tenants.yaml:2: users: must be a mapping: {NAME: }, not a list"),
+    ("app: {command: [a, {port}]}", "tenants.yaml:1: app.command[1]: must be text, not a mapping: write '{port}' in q"),
+    ("app: {memory: 512}", "tenants.yaml:1: app.memory: must be at least 1MB, not 512 bytes"),
+    ("users: {a: {memory: 9KB}}", "tenants.yaml:1: users.a.memory: must be at least 1MB, not 9KB"),
+    ("app: {secrets: x}", "tenants.yaml:1: app.secrets: unknown key; known here: command, "),
+    ("users:\n  *: {match: a}", "tenants.yaml:2: not YAML: while scanning an alias, "),
     ("users:\n  a:\n    tenants:\n      b/c: {idel: 1}", "tenants.yaml:4: users.a.tenants.b/c.idel: unknown key, did"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("users:\n  *: {match: a}", ": put what begins with * in quotes, such as '*'"),
+        ("dashboard: {password: @b}", ": put what begins with @ in quotes, such as '@'"),
+        ("app:\n  env: {A: {data}/b}", "put a value with { } [ ] , : or # in it in quotes, such as '{data}/app.db'"),
+        ("app:\n  ready: a: b", "put a value with { } [ ] , : or # in it in quotes, such as '{data}/app.db'"),
+    ],
+)
+def test_a_mistake_of_missing_quotes_is_reported_with_the_quotes(text: str, remedy: str) -> None:
+    (line,) = reported(text)
+    assert line.startswith(f"tenants.yaml:{text.count(chr(10)) + 1}: not YAML: ")
+    assert line.endswith(remedy)
 
 
 @pytest.mark.parametrize(("text", "fault"), FAULTS)

@@ -64,6 +64,8 @@ SECTIONS = [
     ("server: {root: /a/../b}", "server.root: '/a/../b' must be a plain path such as /customers"),
     ("server: {root: /a//b}", "server.root: '/a//b' must be a plain path"),
     ("server: {root: '/a?b'}", "server.root: '/a?b' must be a plain path"),
+    ("server: {data: ~/data}", "server.data: '~/data': only a shell replaces ~: write the path of your home"),
+    ("storage: {url: 'file:~/s'}", "storage.url: '~/s': only a shell replaces ~: write the path of your home"),
     ("server: {health: up}", "server.health: 'up' must be a path such as /up: begin with '/'"),
     ("server: {health: '/up?x'}", "server.health: '/up?x' must be a path such as /up"),
     ("server: {health: /a/up}", "server.health: /a/up is an address of the user a, whose app would not see it"),
@@ -134,7 +136,10 @@ APPS = [
     ("seed: new.sqlite3", "app.seed: is one path, but no database is listed: write database: path for each"),
     ("databases: [x, y], seed: new.sqlite3", "app.seed: is one path, but 2 databases are listed"),
     ("databases: [x], seed: '{tenat}.db'", "app.seed: {tenat} is not a placeholder, did you mean {tenant}?"),
-    ("pages: {200: a.html}", "app.pages.200: '200' is no page of ours: write waiting, or a status from 400 to 599"),
+    (
+        "pages: {200: a.html}",
+        "app.pages.200: '200' is no page that flyatc generates: write waiting, or a status from 400 to 599",
+    ),
     ("pages: {404: none.html}", "app.pages.404: /srv/site/none.html is not a file that can be read"),
     ("pages: {404: huge.html}", "app.pages.404: /srv/site/huge.html is larger than 1 MB"),
 ]
@@ -173,7 +178,7 @@ USERS = [
     ("a: {region: BOS}", "users.a.region: 'BOS' is no region: write its code, such as bos"),
     ("a: {machine: a;b}", "users.a.machine: 'a;b' is no machine's id: fly machine list shows them"),
     ("a: {region: bos, machine: 3d8dd15c1ed778}", "users.a.machine: names the machine, and region a region"),
-    ("a: {pages: {99: a.html}}", "users.a.pages.99: '99' is no page of ours"),
+    ("a: {pages: {99: a.html}}", "users.a.pages.99: '99' is no page that flyatc generates"),
 ]
 
 
@@ -224,7 +229,9 @@ def test_what_follows_from_a_fault_is_not_reported_again() -> None:
     assert reported("app: {command: [[x]]}\nusers: {a: }") == [
         "tenants.yaml:1: app.command[0]: must be text, not a list"
     ]
-    assert reported("app: {command: [x]}\nusers: [a]") == ["tenants.yaml:2: users: must be a mapping, not a list"]
+    assert reported("app: {command: [x]}\nusers: [a]") == [
+        "tenants.yaml:2: users: must be a mapping: {NAME: }, not a list"
+    ]
 
 
 def test_faults_of_reading_and_of_resolving_are_reported_together() -> None:
@@ -465,6 +472,10 @@ def test_a_program_that_is_there_is_found(app: str) -> None:
         (
             "{command: [node server.js]}",
             "1: app.command[0]: is one program with blanks in its name, 'node server.js': write the words apart, [n",
+        ),
+        (
+            "{command: [cd /app && node x.js]}",
+            "1: app.command[0]: is for a shell, 'cd /app && node x.js': write [sh, -c",
         ),
         ("{command: [bin/rails]}", f"1: app.command[0]: there is no program 'bin/rails' in {FOLDER}"),
         ("{command: [rails], env: {PATH: bin}}", "1: app.command[0]: there is no program 'rails' in PATH"),

@@ -35,7 +35,7 @@ def test_a_busy_port_is_reported_and_no_app_is_started_or_ended(tmp_path: Path) 
         port = taken.getsockname()[1]
         run = refused(tmp_path / "late", config().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
     assert f"cannot listen on 127.0.0.1:{port}" in run.stdout + run.stderr
-    assert "Set PORT or server.listen" in run.stdout + run.stderr
+    assert "or set PORT or server.listen" in run.stdout + run.stderr
     assert evidence.processes_of(tmp_path) == []
 
 

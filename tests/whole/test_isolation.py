@@ -98,6 +98,7 @@ def is_its_own(found: dict[str, Any]) -> None:
     """It gets on with its work, and has nothing of the daemon's."""
     assert {what: found[what] for what in ALLOWED} == dict.fromkeys(ALLOWED, "yes")
     assert found["environments with the secret"] == []
+    assert found["environment"]["XDG_RUNTIME_DIR"] == found["temporary"], "gunicorn has a socket there"
     ours = {name for name in found["environment"] if name.startswith(("AWS_", "FLYATC_"))}
     assert ours == {"FLYATC_RUN", "FLYATC_FOLDER", "FLYATC_TENANT", "FLYATC_USER"}, (
         "which identify it, and open nothing"

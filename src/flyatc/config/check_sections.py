@@ -32,6 +32,8 @@ def server(server: Server, context: Context) -> Server:
     data = context.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
         context.faults.add(("server", "control"), f"is the port for clients too ({listen}): choose another")
+    if fault := _home_fault(data):
+        context.faults.add(("server", "data"), fault)
     if fault := name_rules.root(server.root):
         context.faults.add(("server", "root"), fault)
     if server.health is not None and (fault := _health_fault(server.health)):
@@ -43,6 +45,11 @@ def server(server: Server, context: Context) -> Server:
         root=server.root.rstrip("/") or "/",
         data=context.absolute(data),
     )
+
+
+def _home_fault(folder: str) -> str | None:
+    """Refuse a path that would become a folder named '~': it is made where it is missing, so nothing else would."""
+    return f"{folder!r}: only a shell replaces ~: write the path of your home" if folder.startswith("~") else None
 
 
 def fly(fly: Fly, context: Context) -> Fly:
@@ -165,6 +172,8 @@ def storage(storage: Storage, data: str, context: Context) -> Storage:
     folder = _folder(url, context.faults)
     if folder is None:
         return storage
+    if fault := _home_fault(folder):
+        context.faults.add(("storage", "url"), fault)
     absolute = context.absolute(folder)
     if Path(absolute) == Path(data) or Path(absolute).is_relative_to(Path(data) / "tenants"):
         context.faults.add(("storage", "url"), "must not be where the running databases are (server.data)")

@@ -30,7 +30,7 @@ def find(explicit: Path | None) -> Path:
     for path in (HERE, SYSTEM):
         if _is_there(path):
             return path
-    message = f"is not here ({Path.cwd()}), and there is no {SYSTEM}: write one, or name yours with --config"
+    message = f"is not here ({Path.cwd()}), and there is no {SYSTEM}: flyatc init writes one, --config names another"
     raise ConfigError([Fault(str(HERE), None, "", message)])
 
 
@@ -118,10 +118,25 @@ def compose(text: str, file: str) -> errors.Node | None:
             message = "here is a tab: indent with spaces"
         elif error.context_mark and "quoted scalar" in (error.context or ""):  # the problem is at the end of the file
             mark, message = error.context_mark, "the quotation mark has no partner"
+        else:
+            message += _advice(text, error)
         raise ConfigError([Fault(file, mark.line + 1 if mark else None, "", f"not YAML: {message}")]) from error
     except (yaml.YAMLError, UnicodeError) as error:
         message = f"not YAML: {str(error).splitlines()[0]}"
-        raise ConfigError([Fault(file, None, "", message)]) from error
+        refused = yaml.SafeLoader.NON_PRINTABLE.search(text)
+        line = text.count("\n", 0, refused.start()) + 1 if refused else None
+        raise ConfigError([Fault(file, line, "", message)]) from error
+
+
+def _advice(text: str, error: yaml.MarkedYAMLError) -> str:
+    """Return what to do about a mistake of syntax, if it is one of those that missing quotes lead to."""
+    mark = error.context_mark if "alias" in (error.context or "") else error.problem_mark
+    first = text[mark.index : mark.index + 1] if mark else ""
+    if first and first in "*@`%":
+        return f": put what begins with {first} in quotes, such as '{first}'"
+    if "flow" in (error.context or "") or "mapping values" in (error.problem or ""):
+        return ": close each bracket, and put a value with { } [ ] , : or # in it in quotes, such as '{data}/app.db'"
+    return ""
 
 
 def _line_of_deep_nesting(text: str, end: int) -> int | None:
@@ -170,7 +185,7 @@ def decoded(data: bytes, file: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError([Fault(file, line, "", "is not UTF-8")]) from error
+        raise ConfigError([Fault(file, line, "", "is not UTF-8: save it as UTF-8")]) from error
 
 
 class Place(Struct, frozen=True):

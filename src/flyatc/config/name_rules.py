@@ -102,7 +102,7 @@ def variable(name: str) -> str | None:
 def page(name: str) -> str | None:
     if name == "waiting" or re.fullmatch(r"[45][0-9][0-9]", name):
         return None
-    return f"{name!r} is no page of ours: write waiting, or a status from 400 to 599"
+    return f"{name!r} is no page that flyatc generates: write waiting, or a status from 400 to 599"
 
 
 def host(name: str) -> str | None:

@@ -133,6 +133,9 @@ def _within(bounds: Any, read: Callable[[str], float], text: str, plain: bool) -
     """``bounds``: an IntType or FloatType of msgspec.inspect, with its ge, gt, le."""
     value = read(text)
     if bounds.ge is not None and value < bounds.ge:
+        if read is units.size:
+            bare = " bytes" if text.isdecimal() else ""
+            raise ValueError(f"must be at least {units.written_size(bounds.ge)}, not {text}{bare}")
         raise ValueError(f"must be at least {bounds.ge}, not {text}")
     if bounds.gt is not None and value <= bounds.gt:
         raise ValueError(f"must be more than {bounds.gt}, not {text}")
@@ -174,8 +177,20 @@ def _value(node: Node, shape: Shape, key: Key, faults: Faults) -> object:
         case MappingNode() if shape.values is not None:
             return _values(node, shape.values, key, faults)
     found = "a list" if isinstance(node, SequenceNode) else "a mapping"
-    faults.add(key, f"must be {shape.wanted}, not {found}{_indentation(key)}", node.line)
+    example = ""
+    if isinstance(node, SequenceNode) and shape.values is not None and shape.scalar is None:
+        example = ": {NAME: }" if shape.values.struct else ": {NAME: value}"
+    hint = _placeholder_without_quotes(node) if shape.scalar is not None else ""
+    faults.add(key, f"must be {shape.wanted}{example}, not {found}{hint}{_indentation(key)}", node.line)
     return _WRONG
+
+
+def _placeholder_without_quotes(node: Node) -> str:
+    """Return a hint if this is ``{port}``, which is a mapping with one key."""
+    match node:
+        case MappingNode(pairs=((ScalarNode(plain=True, text=name), ScalarNode(text="")),)):
+            return f": write '{{{name}}}' in quotes"
+    return ""
 
 
 def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
@@ -297,7 +312,7 @@ def _unknown(name: str, here: tuple[str, ...], outdented: str) -> str:
         return f"unknown key, did you mean {close[0]}?"
     if outdented:
         return f"unknown key; {outdented}"
-    if close := difflib.get_close_matches(name, homes, 1):
+    if close := difflib.get_close_matches(name, homes, 1, 0.8):  # in another section: less likely
         return f"unknown key, did you mean {close[0]}? It belongs {homes[close[0]]}"
     return f"unknown key; known here: {', '.join(here)}"
 

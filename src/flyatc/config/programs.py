@@ -3,6 +3,7 @@
 The daemon starts with them: a program may be installed later, and it is the app's start that fails.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flyatc.config.errors import Key
 from flyatc.config.schema import App
 
 SYSTEM_PATH = "/bin:/usr/bin"  # what execvpe searches without PATH
+_SHELL = re.compile(r"[&|;<>]|^cd\s")
 Runs = Callable[[Path], bool]  # whether a file can be executed
 
 
@@ -38,6 +40,8 @@ def _of_program(word: str, directory: str, path: str, runs: Runs) -> str | None:
         found = any(runs(Path(directory) / folder / name) for folder in path.split(":"))
     if found:
         return None
+    if _SHELL.search(name):
+        return f"is for a shell, {name!r}: write [sh, -c, '…'], or name a script; the key directory replaces cd"
     if len(parts := name.split()) > 1:
         return f"is one program with blanks in its name, {name!r}: write the words apart, [{', '.join(parts)}]"
     return f"there is no program {name!r} in {where}{_in_venv(name, directory, runs) if where == 'PATH' else ''}"

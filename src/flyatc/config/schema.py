@@ -19,8 +19,8 @@ from flyatc.config.schema_sections import (
     Fly,
     Isolation,
     MachineIdle,
+    Memory,
     PositiveSeconds,
-    PositiveSize,
     Replay,
     Seconds,
     name_of,
@@ -128,7 +128,7 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
              "exist are skipped"),
     ] = field(default_factory=lambda: ["tmp", "log"])  # fmt: skip
     memory: Annotated[
-        PositiveSize | None, Meta(description="most memory of the app; without cgroups of each of its processes")
+        Memory | None, Meta(description="most memory of the app; without cgroups of each of its processes")
     ] = None
     cpu: Annotated[
         Cores | None, Meta(description="most CPU of the app, in cores; without cgroups a whole number of cores")

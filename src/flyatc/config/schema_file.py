@@ -15,8 +15,8 @@ from flyatc.config.schema_sections import (
     Limits,
     Logging,
     MachineIdle,
+    Memory,
     PositiveSeconds,
-    PositiveSize,
     Replay,
     Seconds,
     Storage,
@@ -45,7 +45,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     stop_grace: Seconds | UnsetType = UNSET
     isolation: Isolation | UnsetType = UNSET
     writable: list[str] | UnsetType = UNSET
-    memory: PositiveSize | UnsetType | None = UNSET
+    memory: Memory | UnsetType | None = UNSET
     cpu: Cores | UnsetType | None = UNSET
     strip_prefix: bool | UnsetType = UNSET
     slash: bool | UnsetType = UNSET

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1h30m", extra={"unit": "seconds"})]
 PositiveSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
 Size = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "bytes"})]
+Memory = Annotated[int, Meta(ge=1 << 20, description="a size of 1MB or more", extra={"unit": "bytes"})]
 PositiveSize = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "bytes"})]
 Cores = Annotated[float, Meta(gt=0, description="a number of cores above 0: 0.5, 2")]
 

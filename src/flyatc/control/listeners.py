@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flyatc.config.schema_sections import Listen
 from flyatc.control.types import Operations, socket_of
 from flyatc.kit import durable_files, tasks
-from flyatc.kit.errors import FlyatcError
+from flyatc.kit.errors import FlyatcError, cannot_listen
 from flyatc.kit.unix_socket import short_path
 from flyatc.observe.log import Log
 
@@ -236,6 +236,6 @@ def bind(where: Listen) -> socket.socket:
         one.listen(BACKLOG)
     except OSError as error:
         one.close()
-        raise FlyatcError(f"cannot listen on {where} for server.control: {error.strerror}. Is it in use?") from error
+        raise FlyatcError(cannot_listen(f"{where} for server.control", error)) from error
     one.setblocking(False)
     return one

@@ -9,7 +9,7 @@ from functools import partial
 from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
 from flyatc.kit import tasks
-from flyatc.kit.errors import FlyatcError
+from flyatc.kit.errors import FlyatcError, cannot_listen
 from flyatc.wire import connection, descriptors, server
 
 BACKLOG = 4096
@@ -102,7 +102,7 @@ def bind(where: Listen, named: str) -> socket.socket:
         except OSError as error:
             one.close()
             if host == hosts[-1] or error.errno == errno.EADDRINUSE:
-                raise FlyatcError(f"cannot listen on {where}: {error.strerror}. Is it in use? Set {named}.") from error
+                raise FlyatcError(cannot_listen(str(where), error, f", or set {named}")) from error
             continue
         one.setblocking(False)
         return one

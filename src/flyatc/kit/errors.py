@@ -1,5 +1,7 @@
 """Errors that cross package boundaries. Each message is a sentence for people and says what to do."""
 
+import errno
+
 
 class FlyatcError(Exception):
     """Base class of all errors that flyatc raises on purpose, with a message for the operator or the client."""
@@ -44,3 +46,14 @@ class PortTaken(StartFailed):
 
 class StillRunning(FlyatcError):
     """A process of the app cannot be ended (hangs in the kernel, or belongs to another OS user); it may still write."""
+
+
+def cannot_listen(where: str, error: OSError, other: str = "") -> str:
+    """Return the message for an address that cannot be listened at. ``other``: how to choose another one, if
+    that is possible: ``", or set …"``."""
+    what = {
+        errno.EADDRINUSE: f"end the program that listens there{other}",
+        errno.EACCES: f"ports below 1024 need root or CAP_NET_BIND_SERVICE{other}",
+        errno.EADDRNOTAVAIL: f"name an address of this machine{other}",
+    }.get(error.errno or 0, other.removeprefix(", or "))
+    return f"cannot listen on {where}: {error.strerror}{what and ': '}{what}"

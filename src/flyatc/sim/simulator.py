@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from flyatc.kit import durable_files, tasks
-from flyatc.kit.errors import FlyatcError
+from flyatc.kit.errors import FlyatcError, cannot_listen
 from flyatc.process import readiness
 from flyatc.sim import dns_records, types
 from flyatc.sim.api import MachinesApi
@@ -174,7 +174,7 @@ class Simulator:
         try:
             listener = await asyncio.get_running_loop().create_server(partial(connection.Connection, wire), HOST, port)
         except OSError as error:
-            raise FlyatcError(f"cannot listen on {HOST}:{port}: {error.strerror}. Is it in use?") from error
+            raise FlyatcError(cannot_listen(f"{HOST}:{port}", error)) from error
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
@@ -182,7 +182,7 @@ class Simulator:
         try:
             one = socket.create_server((HOST, port))
         except OSError as error:
-            raise FlyatcError(f"cannot listen on {HOST}:{port}: {error.strerror}. Is it in use?") from error
+            raise FlyatcError(cannot_listen(f"{HOST}:{port}", error)) from error
         one.setblocking(False)
         await self.api.open(one)
         return int(one.getsockname()[1])

@@ -81,10 +81,11 @@ class Sandbox:
             words.append(f"user={user}")
         if decision.landlock:
             words += self._landlock(tenant, temporary, decision)
-        env = {**launch.env, "TMPDIR": str(temporary)}
+        # gunicorn has a socket in the runtime folder, or else below $HOME, where nothing can be written
+        own = dict.fromkeys(("TMPDIR", "XDG_RUNTIME_DIR"), str(temporary))
         if user is not None:
-            env["HOME"] = str(temporary)  # that of root cannot be entered
-        env |= {name: launch.env[name] for name in ("TMPDIR", "HOME") if name in app.env and name in launch.env}
+            own["HOME"] = str(temporary)  # that of root cannot be entered
+        env = launch.env | {name: folder for name, folder in own.items() if app.env.get(name) is None}
         text = rules.describe(decision, user, self.machine.abi)
         closed = (
             [one for one in SHARED if any(_within(path, {one}) for path in self._hidden())] if decision.landlock else ()
