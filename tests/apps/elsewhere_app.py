@@ -37,7 +37,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             elif last == "read":
                 connect(os.environ["DATABASE"]).execute("SELECT * FROM sqlite_schema").fetchall()
             elif last == "make":
-                name = urllib.parse.parse_qs(url.query)["name"][0]
+                name = urllib.parse.parse_qs(url.query, errors="surrogateescape")["name"][0]
                 db = connect(f"{os.environ['DATA']}/{name}")
                 db.execute("CREATE TABLE IF NOT EXISTS t (a)")
                 db.execute("INSERT INTO t VALUES (1)")

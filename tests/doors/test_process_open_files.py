@@ -79,6 +79,13 @@ def test_databases_are_found_by_their_header_whatever_their_name(tmp_path: Path)
     assert FolderScan(tmp_path).look().names == ["deep/er/cable.db", "queue"]
 
 
+def test_databases_are_found_whatever_their_name_and_however_many_there_are(tmp_path: Path) -> None:
+    names = sorted([*(f"cache-{number:02}.sqlite3" for number in range(25)), "a\nb.sqlite3", "\udcff/x\t.db", "z.sqlite3"])
+    for name in names:
+        database(tmp_path / name)
+    assert FolderScan(tmp_path).look().names == names
+
+
 def test_what_is_known_hidden_skipped_or_a_link_is_left_out(tmp_path: Path) -> None:
     known = database(tmp_path / "known.sqlite3")
     os.link(known, tmp_path / "same.sqlite3")

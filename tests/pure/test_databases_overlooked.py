@@ -34,6 +34,18 @@ from flyatc.databases.decisions.alarms import overlooked
             list("abcdefg"),
             ["a, b, c, d, e and 2 more in {data} are databases, not named in databases, and not saved"],
         ),
+        ([], ["/x\n\udcff"], [], [], [r"the app writes '/x\n\udcff', which is outside of {data} and not saved"]),
+        (
+            [],
+            [],
+            [],
+            ["a\nb", "q", "c~d"],
+            [
+                "q in {data} is a database, not named in databases, and not saved",
+                r"'a\nb', c~d in {data} are databases, and not saved because of the name: '~', '\', control characters, "
+                "or longer than 200 bytes. Let the app use another name, or leave it out with !",
+            ],
+        ),
     ],
 )
 def test_each_kind_has_its_sentence(

@@ -60,6 +60,26 @@ def test_a_database_made_during_a_run_is_saved_before_its_end(start: StartDaemon
     assert (rows(again, "app.sqlite3"), rows(again, "queue.sqlite3")) == (2, 1)
 
 
+def test_many_databases_that_are_left_out_do_not_hide_one_that_is_not(start: StartDaemon) -> None:
+    daemon = start(patterns("snapshot").replace("!cache.sqlite3", "!cache*.sqlite3"))
+    for number in range(25):
+        assert daemon.get(f"/ann/make?name=cache{number:02}.sqlite3").status == 200
+    assert daemon.get("/ann/make?name=queue.sqlite3").status == 200
+    assert daemon.cli("stop", "ann").returncode == 0
+    assert "queue.sqlite3" in daemon.cli("history", "ann").stdout
+    assert note(daemon) == ""
+
+
+def test_a_database_whose_name_cannot_be_saved_is_reported_and_breaks_nothing(start: StartDaemon) -> None:
+    daemon = start(patterns("snapshot"))
+    for name in ("queue.sqlite3", "a%0Ab.sqlite3", "%FF.sqlite3"):
+        assert daemon.get(f"/ann/make?name={name}").status == 200
+    assert daemon.cli("stop", "ann").returncode == 0
+    assert note(daemon).startswith(r"'a\nb.sqlite3', '\udcff.sqlite3' in {data} are databases, and not saved because")
+    shown = daemon.cli("status")
+    assert (shown.returncode, r"'a\nb.sqlite3'" in shown.stdout) == (0, True)
+
+
 def test_a_pattern_that_matches_nothing_is_fine(start: StartDaemon) -> None:
     daemon = start(patterns("snapshot"))
     assert daemon.get("/ann/up").status == 200

@@ -17,7 +17,6 @@ from flyatc.databases.local_files import BESIDE, HEADER
 MOST = 2000  # files and folders examined in one look
 DEEPEST = 6  # levels of folders
 AHEAD = 60.0  # s; the clock of a file server may be ahead by as much
-NAMED = 20  # databases that are reported
 
 Identity = tuple[int, int]  # device and inode
 
@@ -45,7 +44,7 @@ class FolderScan:
         left = MOST
         for name, entry in self._walk():
             left -= 1
-            if left < 0 or len(names) == NAMED:
+            if left < 0:
                 return Found(sorted(names), cut=True)
             if self._is_database(entry, ours, since):
                 names.append(name)
@@ -62,7 +61,7 @@ class FolderScan:
                 continue
             for entry in found:
                 name = f"{above}{entry.name}"
-                if entry.name.startswith(".") or not name.isprintable() or self._skip(name):
+                if entry.name.startswith(".") or self._skip(name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     if level < DEEPEST:

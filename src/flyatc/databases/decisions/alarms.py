@@ -6,6 +6,7 @@ Times are of any monotonic clock; sizes are bytes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from flyatc.config import name_rules
 from flyatc.kit.units import human_seconds, human_size
 
 # SQLite and litestream checkpoint at 1000 pages, 4 MB. A burst leaves some ten times that until the next checkpoint of
@@ -107,12 +108,26 @@ def overlooked(
         found.append(
             f"{absent}; {_joined(beside)} was written since the start, and is not saved. Does the app use {{data}}?"
         )
-    if unlisted:
-        what = "is a database" if len(unlisted) == 1 else "are databases"
-        found.append(f"{_joined(unlisted)} in {{data}} {what}, not named in databases, and not saved")
+    odd = [name for name in unlisted if name_rules.database(name) is not None]
+    plain = [name for name in unlisted if name not in odd]
+    if plain:
+        found.append(f"{_in_data(plain)}, not named in databases, and not saved")
+    if odd:
+        found.append(
+            f"{_in_data(odd)}, and not saved because of the name: '~', '\\', control characters, or longer than 200 bytes. "
+            "Let the app use another name, or leave it out with !"
+        )
     return found
 
 
+def _in_data(names: Sequence[str]) -> str:
+    return f"{_joined(names)} in {{data}} {'is a database' if len(names) == 1 else 'are databases'}"
+
+
+def shown(path: str) -> str:
+    """Return the name of a file as it is shown: one that an app has given may have any bytes in it."""
+    return path if path.isprintable() else repr(path)
+
+
 def _joined(names: Sequence[str]) -> str:
-    shown = list(names[:SHOWN])
-    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(map(shown, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
