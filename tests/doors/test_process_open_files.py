@@ -80,7 +80,8 @@ def test_databases_are_found_by_their_header_whatever_their_name(tmp_path: Path)
 
 
 def test_databases_are_found_whatever_their_name_and_however_many_there_are(tmp_path: Path) -> None:
-    names = sorted([*(f"cache-{number:02}.sqlite3" for number in range(25)), "a\nb.sqlite3", "\udcff/x\t.db", "z.sqlite3"])
+    many = [f"cache-{number:02}.sqlite3" for number in range(25)]
+    names = sorted([*many, "a\nb.sqlite3", "\udcff/x\t.db", "z.sqlite3"])
     for name in names:
         database(tmp_path / name)
     assert FolderScan(tmp_path).look().names == names

@@ -158,8 +158,8 @@ class DataWatch:
             other = self._files.add(identity, _Use(self._tenant.address, path, self._began), changed)
             if other is not None:
                 return self._refuse(
-                    f"{self._tenant.address} and {other.address} have the same database open: {alarms.shown(path)}. Its writes "
-                    "would be the other tenant's. Does the app use {data}?"
+                    f"{self._tenant.address} and {other.address} have the same database open: {alarms.shown(path)}. "
+                    "Its writes would be the other tenant's. Does the app use {data}?"
                 )
         self._note(seen, unsaved)
 

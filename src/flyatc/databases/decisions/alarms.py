@@ -114,8 +114,8 @@ def overlooked(
         found.append(f"{_in_data(plain)}, not named in databases, and not saved")
     if odd:
         found.append(
-            f"{_in_data(odd)}, and not saved because of the name: '~', '\\', control characters, or longer than 200 bytes. "
-            "Let the app use another name, or leave it out with !"
+            f"{_in_data(odd)}, and not saved because of the name: '~', '\\', control characters, or longer than "
+            "200 bytes. Let the app use another name, or leave it out with !"
         )
     return found
 
