@@ -42,8 +42,8 @@ from flyatc.databases.decisions.alarms import overlooked
             ["a\nb", "q", "c~d"],
             [
                 "q in {data} is a database, not named in databases, and not saved",
-                r"'a\nb', c~d in {data} are databases, and not saved because of the name: '~', '\', control characters, "
-                "or longer than 200 bytes. Let the app use another name, or leave it out with !",
+                r"'a\nb', c~d in {data} are databases, and not saved because of the name: '~', '\', "
+                "control characters, or longer than 200 bytes. Let the app use another name, or leave it out with !",
             ],
         ),
     ],
