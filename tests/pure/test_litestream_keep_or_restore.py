@@ -3,7 +3,7 @@
 import pytest
 
 from fakes.owners import FakeLease, previous
-from flyatc.databases.decisions.keep_or_restore import Create, Here, Keep, Refuse, Restore
+from flyatc.databases.decisions.keep_or_restore import LOST, Create, Here, Keep, Refuse, Restore
 from flyatc.databases.litestream.keep_or_restore import (
     PlanInput,
     RestoreLine,
@@ -108,7 +108,7 @@ def test_only_what_is_nowhere_begins_empty() -> None:
     never = "it was never streamed yet"
     assert plan(asked(lines=(), entry=Entry())) == Keep(never)
     assert plan(asked(lines=(), entry=Entry(in_use=True))) == Keep(never, verify=True)
-    assert plan(asked(lines=())) == Keep("the store has lost it, the local copy is all there is", lost=True)
+    assert plan(asked(lines=())) == Keep(LOST, lost=True)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,21 @@ def test_a_stopped_app_is_saved_and_restored_without_being_started(start: StartD
     assert daemon.get("/ann/one/count").json["count"] == 1
 
 
+def test_a_stopped_app_is_saved_to_another_store_than_before(start: StartDaemon) -> None:
+    daemon = start(config(app="  files: [up]"))
+    assert add(daemon, 1) == 1
+    (daemon.data / "tenants/ann/one/up").mkdir(exist_ok=True)
+    (daemon.data / "tenants/ann/one/up/a.txt").write_text("uploaded")
+    daemon.stop()
+    (daemon.folder / "store").rename(daemon.folder / "former")
+    daemon.start()
+    saved = json.loads(daemon.cli("backup", "ann/one", "--json").stdout)
+    assert {one["database"] for one in saved["versions"] if one["current"]} == {"app.sqlite3", "up/"}
+    assert daemon.status("ann/one")["state"] == "stopped"
+    assert daemon.cli("backup", "ann/two").stderr == "nothing of it is in the store: it was never saved\n"
+    assert "ann/two" not in {path.name for path in (daemon.folder / "store/users").glob("*/*")}, "it has no data"
+
+
 def test_an_impossible_restore_is_reported_and_changes_nothing(start: StartDaemon) -> None:
     daemon = start(config())
     empty = daemon.cli("restore", "--list", "ann/two")

@@ -47,7 +47,7 @@ def summary(config: Config) -> str:
         lacking = provision.why_unable(config, os.environ)
         made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"
         lines.append(f"  machines  {made if lacking is None else f'none can be made: {lacking}'}")
-    lines += [f"  warning   {sentence}" for sentence in placeless(config)]
+    lines += [f"  warning   {sentence}" for sentence in (*placeless(config), *_without_litestream(config))]
     if (why := local_api.reason(config, os.environ)) is not None:
         lines.append(f"  warning   {why}")
     return "\n".join(map(output.plain, lines))
@@ -68,6 +68,18 @@ def placeless(config: Config) -> list[str]:
         f"databases are named, but {{data}} is nowhere in command and env: will the app put them there? "
         f"({', '.join(without[:SHOWN])}{others})"
     ]
+
+
+def _without_litestream(config: Config) -> list[str]:
+    if config.storage.mode != "litestream":
+        return []
+    from flyatc.databases.litestream import client
+
+    try:
+        client.find(config.storage.litestream, os.environ)
+    except client.LitestreamMissing as error:
+        return [f"{error}. No tenant can start until then"]
+    return []
 
 
 def _names_data(app: App) -> bool:

@@ -14,7 +14,7 @@ from msgspec import structs
 from flyatc import __version__
 from flyatc.admin import store_access
 from flyatc.config import reload
-from flyatc.config.schema import Config
+from flyatc.config.schema import Config, Tenant
 from flyatc.control import route_explanation, types
 from flyatc.cost.usage import Usage
 from flyatc.daemon import usage_report
@@ -248,11 +248,21 @@ class Operations:
         if live is not None:
             await live.save(progress, database)
         else:
+            tenant = self._parts.fleet.one(address)
+            if self._daemon.config.storage.mode != "none" and await self._lacks(tenant.spec):
+                tenant.mark_unsaved("the store does not have it")
             async with self._parts.fleet.paused(address):  # stopped, which saves what was unsaved
                 pass
         overlooked = self._parts.fleet.one(address).status().overlooked if database is None else []
         if overlooked:
             raise FlyatcError(f"saved, but not all of it: {'; '.join(overlooked)}")
+
+    async def _lacks(self, tenant: Tenant) -> bool:
+        """True if the store has nothing of a local database: it may be another store than before."""
+        stored = {one.database for one in await self._parts.databases.history(tenant)}
+        names = [name for name in tenant.app.databases if name not in stored]
+        here = await asyncio.to_thread(lambda: [name for name in names if (tenant.data / name).is_file()])
+        return bool(here) or bool(tenant.patterns and not stored and tenant.data.is_dir())
 
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> list[str]:
         tenant = self._parts.fleet.one(address).spec

@@ -18,6 +18,7 @@ from flyatc.daemon.usage_meter import UsageMeter
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.dashboard import gateway
+from flyatc.databases.litestream import client
 from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.service import DatabaseService
 from flyatc.databases.workers import Workers
@@ -255,6 +256,10 @@ def streams_of(
     if config.storage.mode != "litestream" or store is None:
         return None
     run, folder = partial(helper_program.hold, records=records), Path(config.server.data) / ".flyatc"
+    try:
+        client.find(config.storage.litestream, environ)
+    except client.LitestreamMissing as error:  # it may be installed later, as an app's program may be
+        log.event("error", "no tenant can start", reason=str(error))
     return lambda tools: LitestreamBackend(store, config.storage, environ, folder, run, log, tools)
 
 

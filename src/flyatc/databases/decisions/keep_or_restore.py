@@ -97,6 +97,7 @@ class Refuse:
     reason: str
 
 
+LOST = "the store has lost it, or is another one than before: the local copy is all there is"
 Plan = Restore | Keep | Create | Adopt | Refuse
 
 
@@ -132,7 +133,7 @@ def _store_has_nothing(here: Here, entry: Entry, there: Nothing, touched: bool, 
             kept = Keep("the first save of the machine which took over is not complete", verify=here is Here.SQLITE)
             return Adopt(reason, there.newest_first, kept)
         lost = entry.base is not None
-        reason = "the store has lost it, the local copy is all there is" if lost else "it was never saved yet"
+        reason = LOST if lost else "it was never saved yet"
         return Keep(reason, verify=here is Here.SQLITE and (entry.in_use or (touched and lost)), lost=lost)
     if there.strays and there.explained and entry.base is None:
         reason = "the first save was cut off before current.json named it"

@@ -7,7 +7,7 @@ litestream reports the same for a replica that lost its first file as for none. 
 
 from dataclasses import dataclass
 
-from flyatc.databases.decisions.keep_or_restore import Create, Here, Keep, Refuse, Restore
+from flyatc.databases.decisions.keep_or_restore import LOST, Create, Here, Keep, Refuse, Restore
 from flyatc.databases.litestream.replica_layout import Line, Lines, folder
 from flyatc.databases.manifest import Entry, Link, Position, version
 
@@ -167,7 +167,7 @@ def _plan_for_empty_store(asked: PlanInput) -> Plan:
     entry = asked.entry
     if asked.here is not Here.ABSENT:
         lost = _was_saved(entry)
-        reason = "the store has lost it, the local copy is all there is" if lost else "it was never streamed yet"
+        reason = LOST if lost else "it was never streamed yet"
         return Keep(reason, verify=asked.here is Here.SQLITE and (entry.in_use or (asked.touched and lost)), lost=lost)
     if asked.strays:
         newest = version(max(asked.strays))
