@@ -44,6 +44,23 @@ async def test_a_moment_before_all_versions_changes_nothing_and_names_the_oldest
     assert await a.service.orphans(a.tenant) == []
 
 
+@pytest.mark.parametrize("wal", [False, True])
+async def test_what_is_the_same_as_the_chosen_version_is_not_set_aside(yard: Yard, *, wal: bool) -> None:
+    a = yard.machine("a")
+    async with a.service.hold(a.tenant):
+        add(a.path, 1, wal=wal)
+        add(a.path, 2, wal=wal)
+    await a.service.restore(a.tenant, None, None, silent)
+    assert rows(a.path) == [1, 2]
+    assert await a.service.orphans(a.tenant) == []
+    assert yard.orphans() == []
+    add(a.path, 3)  # not saved
+    await a.service.restore(a.tenant, None, None, silent)
+    assert rows(a.path) == [1, 2]
+    [folder] = await a.service.orphans(a.tenant)
+    assert rows(folder / DATABASE) == [1, 2, 3]
+
+
 async def set_aside(yard: Yard) -> str:
     """The name of an orphan of machine b with [1, 77], while the store has [1, 2]."""
     await yard.machine("a").session(1)

@@ -71,7 +71,7 @@ class RemoteDatabase:
         except ValueError as error:
             raise PointerDamaged(
                 f"{key} in the store is damaged ({error}). The snapshots beside it are not touched: move the file "
-                "away, then choose one with flyatc restore --list and flyatc restore --version"
+                "away, then choose one: flyatc history lists them, flyatc restore --version takes one"
             ) from error
 
     async def point(self, pointer: Pointer, before: Current | None) -> None:

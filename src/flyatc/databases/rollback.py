@@ -52,7 +52,7 @@ async def _pick(choice: Choice, database: Database, current: Current | None) -> 
         case None:
             if pointer is None:
                 raise RestoreRefused(
-                    f"{database}: the store has no current version of it: choose one from flyatc restore --list"
+                    f"{database}: the store has no current version of it. Nothing was changed; {_see(database)}"
                 )
             return _Pick(pointer.key, pointer, reason)
         case OrphanChoice():
@@ -61,15 +61,16 @@ async def _pick(choice: Choice, database: Database, current: Current | None) -> 
             there = {key: stored.modified for key, stored in (await database.remote.snapshots()).items()}
             found = version_choice.newest(version_choice.saved_versions(pointer, there), choice.at)
             if isinstance(found, NoneSoOld):
-                see = f"see flyatc history {database.tenant.address}"
-                raise RestoreRefused(f"{database}: {found.reason}. Nothing was changed; {see}")
+                raise RestoreRefused(f"{database}: {found.reason}. Nothing was changed; {_see(database)}")
             return _Pick(found.key, pointer, f"{reason}: {found.reason}")
     key = f"{choice}{manifest.SUFFIX}"
     if key not in await database.remote.snapshots():
-        raise RestoreRefused(
-            f"{database} has no version {choice!r}: see flyatc restore --list {database.tenant.address}"
-        )
+        raise RestoreRefused(f"{database} has no version {choice!r}. Nothing was changed; {_see(database)}")
     return _Pick(key, pointer, reason)
+
+
+def _see(database: Database) -> str:
+    return f"see flyatc history {database.tenant.address}"
 
 
 async def _bring(database: Database, pick: _Pick, place: Path, tools: Workers, progress: Progress) -> Restored:
@@ -83,9 +84,10 @@ async def _settle(
 ) -> None:
     entries = {}
     for database, pick, arrival in zip(databases, picks, arrivals, strict=True):
-        await restore.put_in_place(arrival, database, tools, pick.reason)
         pointer = pick.pointer
         same = pointer is not None and pick.source == pointer.key
+        outdated = same and pointer is not None and pointer.link == database.entry.base and not database.unsaved
+        await restore.put_in_place(arrival, database, tools, pick.reason, outdated=outdated)
         entries[database.name] = Entry(
             base=pointer.link if pointer is not None else None,
             pending=database.entry.pending,  # one whose publication is undecided may be a base as well
