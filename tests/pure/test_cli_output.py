@@ -16,15 +16,15 @@ NOON_UNIX = 1772366400.0
     [
         (0, "now"),
         (0.9, "now"),
-        (1, "1s ago"),
-        (59.4, "59s ago"),
-        (180, "3m ago"),
-        (5399, "90m ago"),
-        (7200, "2h ago"),
-        (86400, "24h ago"),
-        (3 * 86400, "3d ago"),
-        (-12, "in 12s"),
-        (-600, "in 10m"),
+        (1, "1 s ago"),
+        (59.4, "59 s ago"),
+        (180, "3 min ago"),
+        (5399, "1 h 29 min ago"),
+        (7200, "2 h ago"),
+        (86400, "1 d ago"),
+        (3 * 86400, "3 d ago"),
+        (-12, "in 12 s"),
+        (-600, "in 10 min"),
     ],
 )
 def test_times_are_shown_relative_to_now(past: float, said: str) -> None:
@@ -57,7 +57,7 @@ def test_a_failed_tenant_says_why() -> None:
     assert cells(one, NOON_UNIX + 60) == [
         "b",
         "failed",
-        "1m ago",
+        "1 min ago",
         "0",
         "",
         "",
@@ -78,7 +78,7 @@ def test_an_idle_tenant_says_when_it_stops_to_people_and_when_it_began_to_progra
         saved_at=NOON,
         last_exit="x",
     )
-    assert cells(one, NOON_UNIX - 30)[-1] == "stops in 30s if no request comes"
+    assert cells(one, NOON_UNIX - 30)[-1] == "stops in 30 s if no request comes"
     assert cells(one, None) == ["b", "ready", NOON, "0", "7", "40000", NOON, ""]
 
 

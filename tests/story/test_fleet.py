@@ -7,7 +7,7 @@ import pytest
 
 from fakes.stage import DOWN, SAVES, UP, Stage, changed, make_config, restore_refused, save_failed, start_failed
 from flyatc.kit import tasks
-from flyatc.kit.errors import SaveFailed
+from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.tenants.errors import Failed, NoSuchTenant, NotReadyInTime, Removed, Unsafe
 from flyatc.tenants.state import State
 
@@ -164,6 +164,25 @@ async def test_a_stop_that_leaves_something_unsaved_says_so() -> None:
     stage.faults["save"] = save_failed()
     with pytest.raises(SaveFailed, match="a: the store does not answer"):
         await stage.fleet.stop("a")
+
+
+async def test_the_name_of_a_tenant_is_once_in_the_message_of_a_stop_and_not_in_its_own_status() -> None:
+    stage = Stage()
+    await stage.visit()
+    stage.faults["save"] = SaveFailed("a: x.db is not saved: the store is away; a: y.db is not saved: the disk is full")
+    with pytest.raises(SaveFailed) as failed:
+        await stage.fleet.stop("a")
+    why = "x.db is not saved: the store is away; y.db is not saved: the disk is full"
+    assert str(failed.value) == f"a: {why}"
+    assert stage.status().reason == why
+
+
+async def test_the_name_of_a_tenant_is_once_in_the_message_of_a_start_that_is_refused() -> None:
+    stage = Stage()
+    stage.faults["restore"] = RestoreRefused("a: x.db: the snapshot is damaged")
+    with pytest.raises(Unsafe) as refused:
+        await stage.fleet.start("a")
+    assert str(refused.value) == "a: x.db: the snapshot is damaged"
 
 
 async def test_a_stop_drains_first_but_not_for_ever() -> None:

@@ -44,6 +44,14 @@ def cached(daemon: Daemon, user: str) -> str | None:
     return get(daemon, say(PAGE).replace("/ann/", f"/{user}/")).one("x-cache")
 
 
+def test_a_clear_of_an_unknown_tenant_is_refused(daemon: Daemon) -> None:
+    unknown = daemon.cli("cache", "clear", "nobody")
+    assert (unknown.returncode, "there is no tenant 'nobody'" in unknown.stderr) == (1, True)
+    assert cached(daemon, "ann") == "hit"
+    assert daemon.cli("cache", "clear", "ann").returncode == 0
+    assert [cached(daemon, user) for user in ("ann", "bob")] == ["miss", "hit"]
+
+
 def test_a_restore_clears_the_tenant(daemon: Daemon) -> None:
     for command in (("backup", "ann"), ("restore", "ann")):
         run = daemon.cli(*command)

@@ -11,7 +11,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from flyatc.kit.units import human_size
+from flyatc.kit.units import human_seconds, human_size
 from flyatc.observe.log_text import inert_json
 from flyatc.observe.log_text import plain as plain
 from flyatc.observe.log_text import plain_lines as plain_lines
@@ -58,17 +58,13 @@ def _rich(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     Console().print(drawn)
 
 
-_STEPS = ((172800.0, 86400.0, "d"), (5400.0, 3600.0, "h"), (60.0, 60.0, "m"), (1.0, 1.0, "s"))
-
-
 def ago(stamp: str, now: float) -> str:
-    """RFC 3339 → ``"3m ago"``, ``"in 12s"``, ``"now"``. ``now``: Unix time."""
+    """RFC 3339 → ``"3 min ago"``, ``"in 12 s"``, ``"now"``. ``now``: Unix time."""
     past = now - datetime.fromisoformat(stamp).timestamp()
-    for least, size, unit in _STEPS:
-        if abs(past) >= least:
-            count = f"{abs(past) / size:.0f}{unit}"
-            return f"{count} ago" if past > 0 else f"in {count}"
-    return "now"
+    if abs(past) < 1:
+        return "now"
+    length = human_seconds(round(abs(past)))
+    return f"{length} ago" if past > 0 else f"in {length}"
 
 
 def count(number: int, noun: str) -> str:

@@ -124,7 +124,7 @@ async def _add(config: Config, user: str) -> tuple[int, str]:
 async def _release(config: Config, user: str, to: str | None, remove: bool) -> tuple[int, str]:
     """Returns the exit code and the message."""
     from flyatc.admin import store_access
-    from flyatc.control.client import NoDaemon
+    from flyatc.control.client import NoDaemon, Refused
     from flyatc.control.types import Cleared
     from flyatc.ownership import operator_commands
     from flyatc.ownership.release_rules import Denied, Settled
@@ -139,7 +139,7 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
             if done is not None:
                 return done
         decision = await operator_commands.release(store, user, Terms.of(config.storage.session_ttl), to, remove=remove)
-    with contextlib.suppress(NoDaemon):  # the daemon here may have served the user before
+    with contextlib.suppress(NoDaemon, Refused):  # the daemon here may have served the user before, or not know it
         await asyncio.to_thread(common.client(config).post, "/cache/clear", Cleared, address=user)
     match decision:
         case Denied():

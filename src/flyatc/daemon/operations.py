@@ -168,7 +168,7 @@ class Operations:
             try:
                 await self._parts.leases.release(self._parts.fleet.select(user)[0].spec, to, remove=remove)
             finally:  # another machine may change its data from now on
-                await self.clear_cache(user)
+                self._clear_cache(user)
         if remove:
             self._parts.log.event("info", "user removed", user=user)
         if to is not None:
@@ -240,6 +240,11 @@ class Operations:
         return address
 
     async def clear_cache(self, address: str | None) -> int:
+        if address is not None:
+            self._parts.fleet.select(address)
+        return self._clear_cache(address)
+
+    def _clear_cache(self, address: str | None) -> int:
         cache = self._parts.cache
         return 0 if cache is None else cache.clear(*([] if address is None else [address]))
 
@@ -270,7 +275,7 @@ class Operations:
             try:
                 return await self._parts.databases.restore(tenant, database, choice, progress, lease)
             finally:  # what is cached was made of other data
-                await self.clear_cache(tenant.address)
+                self._clear_cache(tenant.address)
 
     def copy(
         self, address: str, database: str, choice: Choice, progress: Progress

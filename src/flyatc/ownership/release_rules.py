@@ -78,7 +78,7 @@ def _removal(owner: Owner | None) -> Free | Settled:
 
 def _unheld(user: str, owner: Owner | None, to: str | None) -> Free | Denied | Settled:
     if owner is None:
-        return Denied(f"no machine has ever owned {user}: there is nothing to release")
+        return Denied(f"no machine has ever owned {user}: there is nothing to release or take over")
     return Denied(removal(user)) if owner.state is State.REMOVED else _direct(user, owner, to)
 
 

@@ -3,6 +3,13 @@
 from flyatc.kit.errors import FlyatcError
 
 
+def reason_of(error: object, address: str) -> str:
+    """Return the text of an error without the tenant's name before each of its sentences: it is shown beside the name.
+    The errors of the databases begin with it, since one may concern several tenants."""
+    text = f"; {error}".replace(f"; {address}: ", "; ")
+    return text.removeprefix("; ")
+
+
 class Unavailable(FlyatcError):
     """The tenant cannot serve on this machine now.
 

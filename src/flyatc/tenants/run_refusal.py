@@ -5,7 +5,7 @@ import asyncio
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused, SaveFailed
 from flyatc.observe.log import EventLog
-from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
+from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe, reason_of
 from flyatc.tenants.interfaces import Child
 from flyatc.tenants.newcomers import TooManyNewcomers
 from flyatc.tenants.run_history import Failure, Record, StateTracker
@@ -72,7 +72,8 @@ class RunRefusals:
             self.refuse(Failed, f"{reason}, again and again", seconds)
 
     def refuse(self, kind: type[Unavailable], reason: str, seconds: float) -> None:
-        self.refusal = self._record.failure = Failure(kind, self._spec.address, reason, _now() + seconds)
+        address = self._spec.address
+        self.refusal = self._record.failure = Failure(kind, address, reason_of(reason, address), _now() + seconds)
 
     def saved(self, unsaved: str | None, *, lost: bool = False) -> None:
         """Record the result of the save. ``unsaved``: why the store may lack data; None: it has everything. ``lost``:
@@ -80,7 +81,7 @@ class RunRefusals:
         if unsaved is None:
             self._record.saved()
             return
-        self._record.not_saved(unsaved)
+        self._record.not_saved(reason_of(unsaved, self._spec.address))
         message = "not saved: the local copy is " + ("lost" if lost else "kept")
         self._log.event("error", message, tenant=self._spec.address, reason=unsaved)
 

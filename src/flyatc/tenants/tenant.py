@@ -11,7 +11,7 @@ from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
-from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping
+from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping, reason_of
 from flyatc.tenants.in_flight import InFlight, InFlightRequest
 from flyatc.tenants.interfaces import Databases, Gateway
 from flyatc.tenants.run import Run
@@ -216,7 +216,7 @@ class Tenant:
     def mark_unsaved(self, why: str) -> None:
         """Note that the local copy has changes that the store lacks."""
         if self._record.unsaved is None:
-            self._record.unsaved = why
+            self._record.unsaved = reason_of(why, self.spec.address)
         self._scheduler.awake[self.spec.address] = self
 
     async def rescue(self) -> None:
