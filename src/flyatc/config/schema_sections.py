@@ -212,6 +212,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 1000
     request_body: Annotated[Size, Meta(description="largest request body, 413 above; 0: no limit")] = 0
     request_header: Annotated[PositiveSize, Meta(description="largest request head, 431 above")] = 65536
+    buffers: Annotated[
+        PositiveSize | None,
+        Meta(description="memory for unfinished heads, bodies that wait for an app, and responses that clients do not "
+             "read, of all connections; above it, those that hold most for longest are closed. Default: an eighth of "
+             "the machine's memory, at least 32MB"),
+    ] = None  # fmt: skip
     header_timeout: Annotated[
         Seconds, Meta(description="longest time for a request's head to arrive, 408 after; 0: none")
     ] = 30.0

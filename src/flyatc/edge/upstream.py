@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Protocol
 
 from flyatc.edge import exchange
-from flyatc.wire import tunnel, upstream_connection, upstream_pool
+from flyatc.wire import buffers, tunnel, upstream_connection, upstream_pool
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS, TAKING_SECONDS = 15, 300  # for another machine: see AppConnection.notice_silence
@@ -95,7 +95,8 @@ class Gateway:
             to.tunnels(-1)
             to.end()
 
-        one = tunnel.Tunnel(client, transport, ended)
+        beside = to.head.size * buffers.COPIES
+        one = tunnel.Tunnel(client, transport, ended, to.buffers, beside)
         self._tunnels.add(one)
         to.tunnels(1)
         if early:

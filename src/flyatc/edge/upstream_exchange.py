@@ -219,7 +219,14 @@ def start_upload_splice(
     first = app_head + early
     try:
         request.moving = splice.Splice(
-            source, target, first, left, patience=patience, moved=lambda octets: None, ended=ended
+            source,
+            target,
+            first,
+            left,
+            patience=patience,
+            most=request.buffers.bound,
+            moved=lambda octets: None,
+            ended=ended,
         )
     except OSError:  # out of descriptors; copying without splice needs none
         app.send(first)
@@ -251,7 +258,14 @@ def prepare_response_splice(
     source, left = app.lend()
     try:
         return splice.Splice(
-            source, client, first, left, patience=request.write_timeout, moved=request.moved, ended=ended
+            source,
+            client,
+            first,
+            left,
+            patience=request.write_timeout,
+            most=request.buffers.bound,
+            moved=request.moved,
+            ended=ended,
         )
     except OSError:
         app.hold(False)

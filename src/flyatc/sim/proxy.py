@@ -99,7 +99,7 @@ class Proxy:
         request.send(data)
         transport, early = leg.give_away()
         client, ahead = request.upgrade()
-        one = Tunnel(client, transport, lambda _: self._tunnels.discard(one))
+        one = Tunnel(client, transport, lambda _: self._tunnels.discard(one), self.wire.buffers)
         self._tunnels.add(one)
         if early:
             client.write(early)

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from flyatc.config.schema import Limits
-from flyatc.wire import descriptors, head, splice
+from flyatc.wire import buffers, descriptors, head, splice
 from flyatc.wire.errors import BadMessage
 
 WRITE_HIGH = 131072  # octets that may wait to be sent before backpressure is applied
@@ -69,6 +69,12 @@ class Connection(Protocol):
 
     def close_if_idle(self) -> None: ...
 
+    def held(self) -> int: ...
+
+    def still_since(self) -> float: ...
+
+    def shed(self) -> None: ...
+
     @property
     def idle_since(self) -> float | None: ...
 
@@ -110,6 +116,11 @@ class Request:
     def write_timeout(self) -> float:
         """Seconds in which the client has to accept some data; 0: no limit."""
         return self._connection.server.limits.write_timeout
+
+    @property
+    def buffers(self) -> buffers.Buffers:
+        """The bound for what all clients have in memory."""
+        return self._connection.server.buffers
 
     def receive(self) -> None:
         """Start passing the body to the receiver."""
@@ -208,6 +219,7 @@ class Server:
         from its bytes so far; ``warn``: called now and then while descriptors are short."""
         self.handle, self.refuse, self.limits, self.request, self._warn = handle, refuse, limits, request, warn
         self.connections: set[Connection] = set()
+        self.buffers = buffers.Buffers(self.connections, lambda: self.limits.buffers, warn)
         self.closing = False
         self._searched = self._warned = -math.inf  # when no idle connection was found; monotonic
         self._fewer = asyncio.Event()
@@ -217,6 +229,7 @@ class Server:
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
+        self.buffers.check()
 
     def admit(self, connection: Connection) -> None:
         """Take a new connection; refuse it if descriptors are short and no connection is idle."""

@@ -16,6 +16,7 @@ from flyatc.wire import descriptors
 
 WORTH = 1 << 18  # octets from which it pays
 PIPE = 1 << 20  # octets between the sockets at most
+SMALL_PIPE = 1 << 16  # the same, once the large pipes hold half of what all may: the kernel's default, pipe(7)
 TURN = 1 << 21  # octets that one body may move in one turn of the loop
 _FLAGS = (os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK) if hasattr(os, "splice") else 0
 POSSIBLE = hasattr(os, "splice")  # not on macOS
@@ -34,8 +35,9 @@ class Splice:
 
     __slots__ = (
         "_count", "_ended", "_first", "_from", "_in_pipe", "_loop", "_moved", "_patience", "_pipe", "_queued",
-        "_reading", "_timer", "_to", "_writing", "fault", "progress",
+        "_reading", "_size", "_timer", "_to", "_writing", "fault", "progress",
     )  # fmt: skip
+    octets = 0  # of all pipes: clients that take nothing leave them full, in the kernel's memory
 
     def __init__(
         self,
@@ -45,14 +47,16 @@ class Splice:
         count: int,
         *,
         patience: float,
+        most: int,
         moved: Callable[[int], None],
         ended: Ended,
     ) -> None:
-        """``first``: sent before the body (the head); ``count``: octets to copy from the source. Raises OSError."""
+        """``first``: sent before the body (the head); ``count``: octets to copy from the source; ``most``: octets that
+        all pipes may have. Raises OSError."""
         self._first, self._count = first, count
         self._patience, self._moved, self._ended = patience, moved, ended
         self._loop = asyncio.get_running_loop()
-        self._in_pipe = 0
+        self._in_pipe = self._size = 0
         self.fault = SOURCE
         self._reading = self._writing = False
         self._from = self._to = -1
@@ -65,11 +69,21 @@ class Splice:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             if self._pipe[1] >= descriptors.bounds().crowded:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE)
+            self._take_pipe(most)
         except OSError:
             self._close()
             raise
         source.pause_reading()
+
+    def _take_pipe(self, most: int) -> None:
+        """Choose the size of the pipe, so that all pipes have at most ``most`` octets. Raises OSError."""
+        size = PIPE if Splice.octets + PIPE <= most // 2 else SMALL_PIPE
+        if Splice.octets + size > most:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        if size == PIPE:
+            fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE)
+        self._size = size
+        Splice.octets += size
 
     def begin(self) -> None:
         if self._patience:
@@ -110,7 +124,7 @@ class Splice:
     def _pull(self) -> None:
         """Move octets from the source into the pipe. Raises EOFError, OSError."""
         self.fault = SOURCE
-        count = os.splice(self._from, self._pipe[1], min(self._count, PIPE), flags=_FLAGS)
+        count = os.splice(self._from, self._pipe[1], min(self._count, self._size), flags=_FLAGS)
         if not count:
             raise EOFError
         self._count -= count
@@ -163,6 +177,8 @@ class Splice:
                 os.close(descriptor)
         self._from = self._to = -1
         self._pipe = (-1, -1)
+        Splice.octets -= self._size
+        self._size = 0
 
 
 def unacknowledged(descriptor: int) -> int:

@@ -2,22 +2,33 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
-WRITE_HIGH = 65536
+from flyatc.wire.buffers import Buffers
+
+WRITE_HIGH = 32768
+READ = 65536  # octets read at once, at most
+_read = memoryview(bytearray(READ))  # what was read last, by any tunnel: it is passed on before anything else is read
 
 
 class Tunnel:
-    """A relay between client and app. ``ended(octets_to_client)`` is called once, when both sides are closed."""
+    """A relay between client and app. ``ended(octets_to_client)`` is called once, when both sides are closed.
 
-    __slots__ = ("_ended", "_open", "app", "client", "octets")
+    ``beside``: octets that are in memory for it, apart from what it relays."""
+
+    __slots__ = ("_beside", "_buffers", "_ended", "_open", "_since", "app", "client", "octets")
 
     def __init__(
         self,
         client: asyncio.Transport,
         app: asyncio.Transport,
         ended: Callable[[int], None],
+        buffers: Buffers,
+        beside: int = 0,
     ) -> None:
         self._ended, self._open, self.octets = ended, 2, 0
+        self._buffers, self._beside, self._since = buffers, beside, monotonic()
+        buffers.tunnels.add(self)
         self.client, self.app = _Side(self, client, app, counts=False), _Side(self, app, client, counts=True)
         for side, transport in ((self.client, client), (self.app, app)):
             transport.set_protocol(side)
@@ -33,20 +44,42 @@ class Tunnel:
     def one_lost(self) -> None:
         self._open -= 1
         if not self._open:
+            self._buffers.tunnels.discard(self)
             self._ended(self.octets)
 
+    def grown(self) -> None:
+        """One side does not take what the other one sends."""
+        self._since = monotonic()
+        self._buffers.grown(WRITE_HIGH + READ, self)
 
-class _Side(asyncio.Protocol):
+    # --- of wire.buffers.Holder ---
+
+    def held(self) -> int:
+        return self._beside + self.client.held() + self.app.held()
+
+    def still_since(self) -> float:
+        return self._since
+
+    def shed(self) -> None:
+        self._buffers.tunnels.discard(self)
+        self.client.abort()
+        self.app.abort()
+
+
+class _Side(asyncio.BufferedProtocol):
     __slots__ = ("_counts", "_eof", "_other", "_own", "_tunnel")
 
     def __init__(self, tunnel: Tunnel, own: asyncio.Transport, other: asyncio.Transport, *, counts: bool) -> None:
         self._tunnel, self._own, self._other, self._counts = tunnel, own, other, counts
         self._eof = False
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _read
+
+    def buffer_updated(self, octets: int) -> None:
         if self._counts:
-            self._tunnel.octets += len(data)
-        self._other.write(data)
+            self._tunnel.octets += octets
+        self._other.write(bytes(_read[:octets]))
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -66,6 +99,7 @@ class _Side(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._other.pause_reading()
+        self._tunnel.grown()
 
     def resume_writing(self) -> None:
         if not self._other.is_closing():
@@ -73,3 +107,9 @@ class _Side(asyncio.Protocol):
 
     def close(self) -> None:
         self._own.close()
+
+    def held(self) -> int:
+        return self._own.get_write_buffer_size()
+
+    def abort(self) -> None:
+        self._own.abort()
