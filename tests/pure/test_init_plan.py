@@ -122,6 +122,7 @@ def test_django_changes_its_settings() -> None:
         'shop/settings.py:4 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")',
         'shop/settings.py:5 DEBUG = os.environ.get("DJANGO_DEBUG") == "1"',
         'shop/settings.py:6 ALLOWED_HOSTS = ["127.0.0.1", "localhost", ".fly.dev"]',
+        'shop/settings.py:9 "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode = WAL"},',
         "shop/settings.py:10 'NAME': os.environ.get(\"DATABASE_PATH\", BASE_DIR / 'db.sqlite3'),",
         'shop/settings.py:13 STATIC_URL = "static/"',
         'shop/settings.py:13 STATIC_ROOT = BASE_DIR / "staticfiles"',
@@ -130,6 +131,20 @@ def test_django_changes_its_settings() -> None:
         "requirements.txt:None gunicorn",
     ]
     assert planned(TREES["django"]).steps == ("python manage.py collectstatic --noinput",)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("requirements.txt", "Django==5.2", "Django==5.0"),
+        ("requirements.txt", "Django==5.2", "Django~=4.2"),
+        ("shop/settings.py", "'NAME'", "'OPTIONS': {'timeout': 20},\n        'NAME'"),
+        ("shop/settings.py", "LOGIN_URL", "SQL = 'PRAGMA journal_mode=WAL'\nLOGIN_URL"),
+    ],
+)
+def test_django_sets_no_wal_mode_where_it_cannot_or_the_app_has_options(file: str, old: str, new: str) -> None:
+    tree = TREES["django"] | {file: TREES["django"][file].replace(old, new)}
+    assert "journal_mode" not in " ".join(one.new for one in planned(tree).changes)
 
 
 def test_django_reads_the_variables_that_the_settings_read_already() -> None:

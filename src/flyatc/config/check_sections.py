@@ -141,7 +141,9 @@ def _password(given: str, context: Context) -> str:
         given = context.environ.get(name, "")
         if not given:
             if name not in context.variables or name in context.environ:
-                context.faults.add(key, f"${name} is not set: on Fly, 'fly secrets set {name}=…' sets it")
+                context.faults.add(
+                    key, f"${name} is not set: export it where flyatc runs; on Fly, 'fly secrets set {name}=…' does"
+                )
             return ""
     if given.startswith("$"):
         if fault := htpasswd.fault(given):

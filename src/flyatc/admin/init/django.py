@@ -1,5 +1,6 @@
 """Django: the settings that must come from the environment, and the static files that flyatc serves."""
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -25,6 +26,7 @@ def plan(facts: Facts) -> Plan | None:
         *secrets,
         *_debug(facts, settings),
         *database,
+        *_wal(facts, settings),
         *_static(facts, settings),
         *uploads,
         *_links(facts, settings),
@@ -93,6 +95,18 @@ def _database(facts: Facts, settings: list[str]) -> tuple[Variable, list[Change]
             change(hit, new, "each tenant has its own database")
         ]
     return path, []
+
+
+def _wal(facts: Facts, settings: list[str]) -> Iterator[Change]:
+    """Have Django set WAL mode, which it can from 5.1 on: without it a save delays writes, and nothing is streamed."""
+    engine = facts.find(r"""^(\s*)['"]ENGINE['"]\s*:\s*['"]django\.db\.backends\.sqlite3['"]\s*,\s*$""", *settings)
+    old = facts.find(r"(?i)^\s*['\"]?django\s*[=~<]=?\s*(?:[1-4]\.|5\.0)", *python.MANIFESTS)
+    if engine is None or old is not None or facts.find(r"journal_mode", *settings) is not None:
+        return
+    rest = facts.text(engine.file).splitlines()[engine.line :]
+    if not any("OPTIONS" in line for line in itertools.takewhile(lambda line: line[:1] in (" ", "\t"), rest)):
+        options = '"OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode = WAL"},'
+        yield Change(engine.file, options, "WAL mode, from Django 5.1 on: a save delays no write", engine.line)
 
 
 def _debug(facts: Facts, settings: list[str]) -> Iterator[Change]:
