@@ -116,3 +116,33 @@ async def test_a_refused_restore_is_the_answer_to_a_command_and_a_back_off_does_
     await asyncio.sleep(0.1)
     stage.commands[0].die(0)
     assert not (await work).cut
+
+
+async def test_a_command_that_joins_a_start_which_fails_is_tried_by_itself() -> None:
+    stage = Stage(make_config("a"))
+    stage.takes["restore"] = 2.0
+    stage.faults["restore"] = restore_refused()
+    visitor = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(1)
+    work = tasks.start(execute(stage), "command")
+    await asyncio.sleep(2)
+    with pytest.raises(Unsafe):
+        await visitor
+    stage.faults.clear()
+    await asyncio.sleep(2)
+    assert stage.status().state is State.EXECUTING
+    stage.commands[0].die(0)
+    assert not (await work).cut
+
+
+async def test_a_command_that_fails_by_itself_after_a_start_that_failed_says_why() -> None:
+    stage = Stage(make_config("a"))
+    stage.takes["restore"] = 2.0
+    stage.faults["restore"] = restore_refused()
+    visitor = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(1)
+    with pytest.raises(Unsafe, match="the store does not answer"):
+        await execute(stage)
+    assert stage.story["a"].count("+owner") == 2
+    with pytest.raises(Unsafe):
+        await visitor

@@ -66,7 +66,8 @@ class Commands(InFlight):
         self._asked.set()
 
     async def attach(self, run: R) -> R | None:
-        """Count a command, once the databases are open, and return ``run``; None if it ends. Raises Unavailable."""
+        """Count a command, once the databases are open, and return ``run``; None if it ends. Raises Unavailable if the
+        run was begun for commands: why another one failed says nothing of this one."""
         self.enter()
         attached = False
         try:
@@ -75,7 +76,7 @@ class Commands(InFlight):
         finally:
             if not attached:
                 self.exit()
-        if not attached and self._failures.refusal is not None:
+        if not attached and not self._app and self._failures.refusal is not None:
             raise self._failures.refusal.error(asyncio.get_running_loop().time())
         return run if attached else None
 

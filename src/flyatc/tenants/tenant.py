@@ -69,22 +69,24 @@ class Tenant:
             return None
         return self._run.gateway
 
-    async def serving(self, instead_of: Gateway | None = None, *, comes_again: bool = False) -> InFlightRequest:
+    async def serving(
+        self, instead_of: Gateway | None = None, *, comes_again: bool = False, at_once: bool = False
+    ) -> InFlightRequest:
         """Start a cold app, or wait for the start under way. Cancellation ends only the caller's wait.
-        ``instead_of``: the gateway of an app that has just refused a connection. ``comes_again``: see Run.join.
+        ``instead_of``: the gateway of an app that refused a connection. ``comes_again``: see Run.join. ``at_once``:
+        ignore a back-off.
 
         Raises errors.Unavailable: NotReadyInTime, Queued, Full, Failed, Unsafe, Stopping, Removed."""
         if instead_of is not None and self._run is not None:
             await self._run.confirm_exit(instead_of)
-        return await self._joined(lambda run: run.join(comes_again=comes_again), Purpose.APP)
+        return await self._joined(lambda run: run.join(comes_again=comes_again), Purpose.APP, at_once=at_once)
 
     async def attached(self) -> Run:
         """Return a run whose databases are open, with a command counted in ``Run.commands``: exit it. It may be without
         an app. Raises as ``serving``."""
-        self.reset_backoff()
-        return await self._joined(lambda run: run.commands.attach(run), Purpose.COMMANDS)
+        return await self._joined(lambda run: run.commands.attach(run), Purpose.COMMANDS, at_once=True)
 
-    async def _joined(self, join: Callable[[Run], Awaitable[T | None]], purpose: Purpose) -> T:
+    async def _joined(self, join: Callable[[Run], Awaitable[T | None]], purpose: Purpose, *, at_once: bool) -> T:
         while True:
             self._refuse_when_gone()
             if self._resumed is not None:
@@ -92,7 +94,7 @@ class Tenant:
                 continue
             run = self._run
             if run is None:
-                self._refuse_in_backoff()
+                self.reset_backoff() if at_once else self._refuse_in_backoff()  # of a run that failed meanwhile, too
                 run = self._begin(purpose)
             if run.saves_only or run.dying or self._tracker.state not in JOINABLE_STATES:
                 await self._wait(run.over)
@@ -140,8 +142,7 @@ class Tenant:
 
     async def start(self) -> None:
         """Start the app as a request does, but ignore a back-off. Raises errors.Unavailable."""
-        self.reset_backoff()
-        (await self.serving()).end()
+        (await self.serving(at_once=True)).end()
 
     async def stopped(self, why: str) -> None:
         """Stop it and wait for the end. Raises kit.errors.SaveFailed if data is left unsaved."""
