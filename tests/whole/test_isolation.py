@@ -206,6 +206,22 @@ def test_auto_uses_no_user_id_where_the_app_could_not_be_reached_and_says_what_t
     assert f"chmod 1777 {folder}/app/log" in daemon.cli("doctor").stdout
 
 
+def test_a_command_has_no_user_id_where_the_app_has_none(begin: Begin, folder: Path) -> None:
+    daemon = confined.prepare(folder, 0)
+    closed = folder / "app/run"
+    closed.write_text(f"#!/bin/sh\nexec {confined.python(folder)} -I spy.py\n")
+    closed.chmod(0o700)
+    daemon.config = daemon.config.replace(f'"{confined.python(folder)}", -I, spy.py', "./run")
+    try:
+        confined.start(daemon, folder, 0)
+        assert daemon.get("/ann/").json["uid"] == 0
+        run = daemon.cli("exec", "ann", "--", "sh", "-c", "id -u && test -w $DATA/app.sqlite3 && echo written")
+        assert (run.stdout, run.returncode) == ("0\nwritten\n", 0), run.stderr
+        assert daemon.cli("exec", "bob", "--", "id", "-u").stdout == "200000\n", "whose app was never started"
+    finally:
+        daemon.clean_up()
+
+
 def test_the_data_is_saved_and_restored_for_its_user_id_and_keeps_it(begin: Begin, folder: Path) -> None:
     daemon = begin(settings="  isolation: user")
     assert daemon.get("/bob/").json["uid"] == 200_000

@@ -46,6 +46,7 @@ class Sandbox:
         self._ids = user_ids.UserIds(data, first_id)
         self._lock = threading.Lock()
         self._logged: set[str] = set()
+        self._hindered: dict[Path, str] = {}  # why the app with this data folder has no user id; "": it has
 
     def lacking(self, config: Config) -> list[str]:
         """Return what is not separated on this machine, a sentence each."""
@@ -98,9 +99,14 @@ class Sandbox:
         app, hindrance = tenant.app, ""
         if not self.machine.no_user_ids and app.isolation in ("auto", "user", "strict"):
             hindrance = reach.hindrance(launch.directory, launch.argv, launch.env.get("PATH"), app.writable, self._data)
+        of_app = "PORT" in launch.env
+        if not of_app:  # a command of an operator: what the app has written as root, another user id could not open
+            hindrance = hindrance or self._hindered.get(tenant.data, "")
         decision = rules.decide(app.isolation, self.machine, hindrance)
         if decision.refusal:
             raise StartFailed(f"{tenant.address} is not started: {decision.refusal}")
+        if of_app:
+            self._hindered[tenant.data] = hindrance
         if hindrance and hindrance not in self._logged:
             self._logged.add(hindrance)
             self._log.event("warning", "no user id of its own", tenant=tenant.address, reason=hindrance)
