@@ -45,8 +45,8 @@ def cached(daemon: Daemon, user: str) -> str | None:
 
 
 def test_a_clear_of_an_unknown_tenant_is_refused(daemon: Daemon) -> None:
-    unknown = daemon.cli("cache", "clear", "nobody")
-    assert (unknown.returncode, "there is no tenant 'nobody'" in unknown.stderr) == (1, True)
+    unknown = daemon.cli("cache", "clear", "nonesuch")
+    assert (unknown.returncode, "there is no tenant 'nonesuch'" in unknown.stderr) == (1, True)
     assert cached(daemon, "ann") == "hit"
     assert daemon.cli("cache", "clear", "ann").returncode == 0
     assert [cached(daemon, user) for user in ("ann", "bob")] == ["miss", "hit"]

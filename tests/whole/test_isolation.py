@@ -217,7 +217,7 @@ def test_a_command_has_no_user_id_where_the_app_has_none(begin: Begin, folder: P
         assert daemon.get("/ann/").json["uid"] == 0
         run = daemon.cli("exec", "ann", "--", "sh", "-c", "id -u && test -w $DATA/app.sqlite3 && echo written")
         assert (run.stdout, run.returncode) == ("0\nwritten\n", 0), run.stderr
-        assert daemon.cli("exec", "bob", "--", "id", "-u").stdout == "200000\n", "whose app was never started"
+        assert daemon.cli("exec", "bob", "--", "id", "-u").stdout == "200000\n", "its app has not run"
     finally:
         daemon.clean_up()
 
