@@ -136,6 +136,17 @@ async def test_a_store_that_refuses_all_requests_now_is_unknown_not_empty(
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.parametrize("body", [b"", b"<html><body>one moment, please</body></html>"])
+async def test_a_response_that_is_no_listing_is_unknown_not_an_empty_folder(body: bytes) -> None:
+    """A proxy in between answers with 200: no database may begin empty for that."""
+    with refusals.answering(200, body) as server:
+        store = opened("ours", server.environ(), hurried=6.0)
+        for attempt in (store.list("users/"), store.head("a")):
+            with pytest.raises(StoreUnavailable, match="is no listing"):
+                await attempt
+        store.close()
+
+
 async def test_a_store_which_ignores_conditions_is_good_for_transfers_and_refused(
     rclone_server: Server, tmp_path: Path, large: Path
 ) -> None:

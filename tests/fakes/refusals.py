@@ -13,9 +13,14 @@ REGION = 400, "AuthorizationHeaderMalformed", "The authorization header is malfo
 BROKEN = 500, "InternalError", "We encountered an internal error. Please try again."
 
 
+def refusing(status: int, word: str, message: str) -> contextlib.AbstractContextManager[Server]:
+    body = f"<?xml version='1.0'?><Error><Code>{word}</Code><Message>{message}</Message></Error>"
+    return answering(status, body.encode())
+
+
 @contextlib.contextmanager
-def refusing(status: int, word: str, message: str) -> Iterator[Server]:
-    body = f"<?xml version='1.0'?><Error><Code>{word}</Code><Message>{message}</Message></Error>".encode()
+def answering(status: int, body: bytes) -> Iterator[Server]:
+    """The same to every request, as a proxy in between may."""
 
     class Refusal(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

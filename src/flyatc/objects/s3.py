@@ -15,7 +15,7 @@ from flyatc.objects.threaded_store import Calls, ThreadedStore
 from flyatc.observe.log import Log
 
 if TYPE_CHECKING:
-    from types_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectTypeDef
+    from types_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef, ObjectTypeDef
 
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class BucketObjects(Transfers):
         name = self._name(key)
         with translate_errors(self._bucket):
             response = self._clients.retrying.list_objects_v2(Bucket=self._bucket.name, Prefix=name, MaxKeys=1)
-            found = [entry for entry in response.get("Contents", ()) if entry["Key"] == name]
+            found = [entry for entry in _entries(response) if entry["Key"] == name]
         return self._stored(found[0]) if found else None
 
     def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
@@ -121,7 +121,7 @@ class BucketObjects(Transfers):
             pages = self._clients.retrying.get_paginator("list_objects_v2")
             found: list[Stored] = []
             for response in pages.paginate(Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}{prefix}"):
-                found += [self._stored(entry) for entry in response.get("Contents", ())]
+                found += [self._stored(entry) for entry in _entries(response)]
                 tick(len(found), 0)
         return tuple(sorted(found, key=lambda stored: stored.key))
 
@@ -142,6 +142,14 @@ class BucketObjects(Transfers):
     def _stored(self, entry: "ObjectTypeDef") -> Stored:
         key = entry["Key"].removeprefix(self._bucket.prefix)
         return Stored(key, entry["Size"], entry["ETag"].strip('"'), float(int(entry["LastModified"].timestamp())))
+
+
+def _entries(response: "ListObjectsV2OutputTypeDef") -> "list[ObjectTypeDef]":
+    """Return the objects of a page of a listing. Raises StoreUnavailable if it is none: an empty body, or a page that a
+    proxy answers with 200, would pass for a folder without objects, and a database would begin empty."""
+    if "IsTruncated" not in response:
+        raise StoreUnavailable("the store's response is no listing: is there a proxy in between?")
+    return response.get("Contents", [])
 
 
 def _read(response: "GetObjectOutputTypeDef", key: str) -> bytes:
