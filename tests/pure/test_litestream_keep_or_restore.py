@@ -32,9 +32,10 @@ def asked(
     strays: tuple[str, ...] = (),
     current: int = 5,
     epoch: int = 0,
+    written: int | None = None,
 ) -> PlanInput:
     sole = FakeLease(max(epoch, before.epoch), before).last_writer(entry.epoch)
-    return PlanInput(here, entry, touched, before.clean, sole, Lines(lines, strange), saved, strays, current)
+    return PlanInput(here, entry, touched, before.clean, sole, Lines(lines, strange), saved, strays, current, written)
 
 
 def test_the_last_writer_keeps_its_local_copy() -> None:
@@ -51,6 +52,33 @@ def test_a_file_of_an_epoch_of_ours_is_the_newest_whichever_machine_had_it_befor
     twice = asked(entry=Entry(epoch=4, in_use=True, txid=1), before=previous(4, False, 3), epoch=6)
     assert isinstance(plan(twice), Keep)
     assert isinstance(plan(asked(entry=Entry(epoch=3, in_use=True, txid=1), before=robbed, epoch=6)), RestoreLine)
+
+
+SET_BACK = "which this disk has never had: it was set back to an earlier state"
+
+
+def test_a_disk_that_was_set_back_is_not_the_newest_although_no_other_machine_has_written() -> None:
+    """A backup of the data folder, or a snapshot of the volume, from before the last transactions were sent."""
+    reason = f"the store has transaction 7 of e000005, {SET_BACK}"
+    stopped = Entry(epoch=6, line=5, txid=6)
+    assert plan(asked(entry=stopped)) == RestoreLine(reason, LINE, outdated=True)
+    assert plan(asked(entry=stopped, touched=True)) == RestoreLine(reason, LINE), "a copy has other inodes"
+    running = Entry(epoch=6, line=5, txid=2, in_use=True)
+    assert plan(asked(entry=running, written=6)) == RestoreLine(reason, LINE)
+    saved = Saved(SNAPSHOT, 5, 2000.0, position=Position(5, 0, 7))
+    assert isinstance(plan(asked(entry=stopped, saved=saved)), RestoreSnapshotOrLine)
+    renewed = Line(5, 1, 100, 2000.0, 2000.0, renewal=1)
+    assert isinstance(plan(asked(entry=running, lines=(LINE, renewed))), RestoreLine)
+
+
+def test_a_crash_sets_no_disk_back() -> None:
+    running = Entry(epoch=6, line=5, txid=2, in_use=True)
+    for written in (None, 7, 8):
+        assert isinstance(plan(asked(entry=running, written=written)), Keep)
+    renewing = Entry(epoch=6, line=5, renewal=1, in_use=True)
+    assert isinstance(plan(asked(entry=renewing, written=1)), Keep), "nothing of the new line was sent yet"
+    snapshots = Entry(epoch=6, in_use=True)
+    assert isinstance(plan(asked(entry=snapshots, written=1)), Keep), "it was not streamed"
 
 
 def test_another_owner_who_wrote_nothing_leaves_ours_as_good() -> None:

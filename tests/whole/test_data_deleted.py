@@ -1,4 +1,4 @@
-"""The data folder, or a part of it, is deleted: below a running daemon, or after it was killed."""
+"""The data folder, or a part of it, is deleted or replaced: below a running daemon, or after it was killed."""
 
 import contextlib
 import json
@@ -166,6 +166,90 @@ def test_in_litestream_mode_apps_go_on_from_the_stream(start: StartDaemon) -> No
     delete(data(daemon))
     daemon.until_reported(AGAIN)
     assert not evidence.alive(pid)
+    assert counted(daemon) == 2
+    assert added(daemon) == 3
+    assert daemon.stop() == 0
+
+
+# --- an older copy in its place ---
+
+
+def replace(folder: Path, older: Path) -> None:
+    """As an operator who moves to another disk, or a volume that is mounted late; what was there stays elsewhere."""
+    folder.rename(older.with_name("aside"))
+    older.rename(folder)
+
+
+def copied(folder: Path, tmp_path: Path) -> Path:
+    older = tmp_path / "older"
+    shutil.copytree(folder, older, ignore=shutil.ignore_patterns("*.sock"), symlinks=True)
+    return older
+
+
+@pytest.fixture
+def streamed_or_not(start: StartDaemon, mode: str) -> Daemon:
+    return start(config(idle="60s").replace("{interval: 0}", f"{{interval: 0, mode: {mode}}}"))
+
+
+def saved(daemon: Daemon) -> None:
+    assert daemon.cli("backup", "ann/one").returncode == 0
+
+
+@pytest.mark.parametrize(("mode", "part"), [("snapshot", ""), ("litestream", ""), ("snapshot", "tenants/ann/one")])
+def test_an_older_copy_put_in_place_below_a_running_daemon_never_replaces_what_was_saved(
+    streamed_or_not: Daemon, tmp_path: Path, part: str
+) -> None:
+    daemon = streamed_or_not
+    assert added(daemon) == 1
+    saved(daemon)
+    older = copied(data(daemon) / part, tmp_path)
+    assert added(daemon) == 2
+    saved(daemon)
+    pid = daemon.status("ann/one")["pid"]
+    replace(data(daemon) / part, older)
+    daemon.until_reported("the folder of a running app was deleted: it is killed")
+    eventually(lambda: not evidence.alive(pid), what="the app's end")
+    assert counted(daemon) == 2
+    assert added(daemon) == 3
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("mode", ["snapshot"])
+def test_an_older_copy_is_not_saved_by_a_stop_before_it_is_noticed(streamed_or_not: Daemon, tmp_path: Path) -> None:
+    daemon = streamed_or_not
+    assert added(daemon) == 1
+    saved(daemon)
+    older = copied(data(daemon) / "tenants/ann/one", tmp_path)
+    assert added(daemon) == 2
+    saved(daemon)
+    daemon.signal(signal.SIGSTOP)
+    replace(data(daemon) / "tenants/ann/one", older)
+    daemon.signal(signal.SIGTERM)
+    daemon.signal(signal.SIGCONT)
+    daemon.wait()
+    daemon.start()
+    assert counted(daemon) == 2
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "litestream"])
+@pytest.mark.parametrize("running", [False, True])
+def test_a_backup_of_the_data_folder_is_older_than_the_store(
+    streamed_or_not: Daemon, tmp_path: Path, running: bool
+) -> None:
+    """As the snapshot of a volume is, of a machine that keeps its name."""
+    daemon = streamed_or_not
+    assert added(daemon) == 1
+    saved(daemon)
+    if not running:
+        assert daemon.stop() == 0
+    older = copied(data(daemon), tmp_path)
+    if not running:
+        daemon.start()
+    assert added(daemon) == 2
+    saved(daemon)
+    assert daemon.stop() == 0
+    replace(data(daemon), older)
+    daemon.start()
     assert counted(daemon) == 2
     assert added(daemon) == 3
     assert daemon.stop() == 0

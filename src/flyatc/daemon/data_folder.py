@@ -1,8 +1,9 @@
-"""Recover if the data folder, or a part of it, is deleted while the daemon runs.
+"""Recover if the data folder, or a part of it, is deleted or replaced while the daemon runs.
 
 Apps go on writing to deleted files, which can no longer be saved. So an app whose folder is gone is killed, what it had
 not saved is lost, and the tenant continues from the store. If the whole folder is gone, lock, identity and maintenance
-are written again first, so that no second daemon can start on it."""
+are written again first, so that no second daemon can start on it. Another folder in its place (an older copy, a volume
+that is mounted late) is no better than none: what was restored and saved is not what is in there."""
 
 import asyncio
 from collections.abc import Callable

@@ -34,6 +34,7 @@ from flyatc.fly.machine_list import MachineList
 from flyatc.fly.provision import Provisioner
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import durable_files
+from flyatc.kit.durable_files import Inode, inode_of
 from flyatc.kit.errors import FlyatcError, RestoreRefused, StartFailed, StillRunning
 from flyatc.kit.streams import Streams
 from flyatc.objects.open_store import StoreStart, store_of
@@ -271,7 +272,7 @@ class DataLock:
         self._data = data
         self._file, self._folder = self._take()
 
-    def _take(self) -> tuple[int, int]:
+    def _take(self) -> tuple[int, Inode | None]:
         """Lock the folder. Returns the descriptor and the folder's inode."""
         folder = self._data / ".flyatc"
         try:
@@ -287,7 +288,7 @@ class DataLock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._is_at(file):
                 raise FlyatcError(f"the data folder {self._data} was deleted just now: try again")
-            return file, folder.stat().st_ino
+            return file, inode_of(folder)
         except OSError as error:
             os.close(file)
             raise FlyatcError(
@@ -306,10 +307,7 @@ class DataLock:
 
     def same_folder(self) -> bool:
         """True if the folder is the one that was locked, with or without its lock file."""
-        try:
-            return (self._data / ".flyatc").stat().st_ino == self._folder
-        except OSError:
-            return False
+        return self._folder is not None and inode_of(self._data / ".flyatc") == self._folder
 
     def retake(self) -> None:
         """Lock the present folder, or make it. Raises FlyatcError as ``__init__``; then nothing has changed."""

@@ -239,6 +239,8 @@ class Database:
         return f"{self} is not saved: another machine has written version {version}. {kept} at the next start"
 
     def _may_write(self) -> None:
+        if self._record.deleted:  # what was copied is of another folder than the one that was restored
+            raise CopyLost(self._lost())
         if not self.lease.valid():
             raise SaveFailed(f"{self} is not saved: this machine may not write at this moment. The local copy is kept")
 

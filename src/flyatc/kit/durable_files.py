@@ -6,6 +6,22 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+Inode = tuple[int, int]  # device, number
+
+
+def inode_of(folder: Path) -> Inode | None:
+    """Return what tells a folder from another one at the same path; None: there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def was_replaced(folder: Path, inode: Inode | None) -> bool:
+    """Return whether another folder than the one with this inode is there now. None: it was not there before."""
+    return inode is not None and inode_of(folder) not in (None, inode)
+
 
 def sync_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
+from flyatc.kit.durable_files import Inode, inode_of
 from flyatc.kit.errors import CopyLost, HeldElsewhere, StillRunning
 from flyatc.ownership.lease import Lease
 from flyatc.tenants import app_start, idle
@@ -62,6 +63,7 @@ class Run:
         self.commands = Commands(scheduler, quiet, self._hurried, self._failures, self._joinable, purpose)
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
         self.in_use = False  # its databases are open
+        self.inode: Inode | None = None  # of its folder then
         self._killed = self._copy_lost = False
         self._unsaved: str | None = "its run was cut short"  # why the store may lack data; None: it has everything
         if not self.saves_only:
@@ -226,7 +228,7 @@ class Run:
         self._tracker.change_to(State.RESTORING)
         held.push(self._databases_left)
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.lease))
-        self.in_use = True
+        self.inode, self.in_use = inode_of(self.spec.data), True
         held.push_async_callback(self.commands.end)
         self.commands.opened.set()
         assert self._limit is not None

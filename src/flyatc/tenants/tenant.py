@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
+from flyatc.kit.durable_files import was_replaced
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
 from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping, reason_of
@@ -253,8 +254,9 @@ class Tenant:
             await run.over.wait()
 
     def folder_was_deleted(self, gone: Callable[[Path], bool]) -> bool:
-        """Return whether its databases are open here and their folder was deleted."""
-        return self._run is not None and self._run.in_use and gone(self.spec.data)
+        """Return whether its databases are open here and their folder was deleted, or replaced by another one."""
+        run, folder = self._run, self.spec.data
+        return run is not None and run.in_use and (gone(folder) or was_replaced(folder, run.inode))
 
     @property
     def unsettled(self) -> bool:

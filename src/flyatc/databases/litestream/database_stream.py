@@ -13,6 +13,7 @@ The same applies if an app replaces the attached file by a rename: the inode is 
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 from collections.abc import Coroutine
 from functools import partial
@@ -37,6 +38,7 @@ from flyatc.objects.store import StoreUnavailable
 ANSWER = 10.0  # s; for litestream to send a small database
 SLOW = 3  # factor on the patience if nothing fails, for a busy machine
 RATE = 2 << 20  # bytes a second; a slower upload counts as hung
+WRITTEN = re.compile(r"[0-9a-f]{16}-([0-9a-f]{16})\.ltx")
 LISTED_EACH = 30  # failed lookups of a transaction's file before all files are listed: it may be compacted
 
 
@@ -297,3 +299,13 @@ async def forget(path: Path, context: LitestreamContext) -> None:
     """Remove litestream's local state of an earlier file at ``path``, or of an earlier line. It is detached."""
     for place in (context.engine.state(path), path.with_name(f".{path.name}-litestream")):  # the latter until 0.1
         await context.tools.quick.run(partial(local_files.remove, place))
+
+
+async def written(path: Path, context: LitestreamContext) -> int | None:
+    """Return the last transaction in litestream's local state of the file at ``path``; None: there is no state."""
+
+    def look() -> int | None:
+        files = context.engine.state(path).glob("ltx/*/*.ltx")
+        return max((int(match[1], 16) for one in files if (match := WRITTEN.fullmatch(one.name))), default=None)
+
+    return await context.tools.quick.run(look)

@@ -47,7 +47,8 @@ Plan = Keep | RestoreLine | RestoreSnapshotOrLine | Restore | Create | Refuse
 @dataclass(frozen=True)
 class PlanInput:
     """State of a database. ``touched``: the files have changed since they were last known to be replicated.
-    ``clean``: the previous holder has saved everything. ``sole``: no other machine can have written since ``entry``."""
+    ``clean``: the previous holder has saved everything. ``sole``: no other machine can have written since ``entry``.
+    ``written``: the last transaction that litestream has put on the disk, in the line of ``entry``; None: unknown."""
 
     here: Here
     entry: Entry
@@ -58,6 +59,7 @@ class PlanInput:
     saved: Saved | None
     strays: tuple[str, ...]  # snapshots without a current.json
     current: int  # the line that this machine writes
+    written: int | None = None
 
 
 def plan(asked: PlanInput) -> Plan:
@@ -78,6 +80,12 @@ class Newest:
     saved: Saved | None
     line: Line | None
     what: str
+
+    @property
+    def position(self) -> Position | None:
+        if self.line is not None:
+            return self.line.position
+        return self.saved.position if self.saved is not None else None
 
 
 def newest(saved: Saved | None, line: Line | None) -> Newest | None:
@@ -142,9 +150,12 @@ def _streamed(asked: PlanInput, found: Newest) -> Plan:
     changed = entry.in_use or asked.touched
     if asked.here is Here.ABSENT:
         return _restore_newest(found, f"{found.what}, nothing is here")
+    at = found.position
     if _local_copy_is_latest(asked):
-        return Keep("no other machine has written it since", verify=changed)
-    at = found.line.position if found.line is not None else found.saved and found.saved.position
+        if at is None or not _was_set_back(asked, at):
+            return Keep("no other machine has written it since", verify=changed)
+        reason = f"{found.what}, which this disk has never had: it was set back to an earlier state"
+        return _restore_newest(found, reason, outdated=bool(entry.txid) and not changed)
     if asked.clean and entry.position == at and not changed:
         return Keep(f"{found.what}, which is what is here")
     if not _was_saved(entry):
@@ -187,6 +198,20 @@ def _local_copy_is_latest(asked: PlanInput) -> bool:
     if entry.epoch == 0 and asked.current > 0:
         return False
     return asked.sole and (entry.in_use or _was_saved(entry))
+
+
+def _was_set_back(asked: PlanInput, at: Position) -> bool:
+    """Return whether the disk was set back to an earlier state, such as a backup or a snapshot of the volume. This
+    machine alone has written, and a line is put on record, and each transaction on the disk, before it is sent. So the
+    store has no more than a disk that was not set back."""
+    entry = asked.entry
+    if not entry.line:  # it was not streamed
+        return False
+    if entry.in_use:
+        line = (entry.line, entry.renewal)
+        last = asked.written if asked.written is not None else at.txid
+        return (*line, last) < (at.line, at.renewal, at.txid)
+    return entry.txid > 0 and entry.position < at
 
 
 def _was_saved(entry: Entry) -> bool:

@@ -20,7 +20,7 @@ from flyatc.databases.decisions.keep_or_restore import Create, Keep, Restore
 from flyatc.databases.decisions.restore_failures import Cause
 from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
-from flyatc.databases.litestream.database_stream import forget
+from flyatc.databases.litestream.database_stream import forget, written
 from flyatc.databases.litestream.keep_or_restore import Plan, PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, plan
 from flyatc.databases.litestream.replica_layout import Line, Lines, path_fault, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
@@ -115,6 +115,7 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
         saved=await saved_of(database, current, context),
         strays=() if pointer is not None or found.found else tuple(await database.remote.snapshots()),
         current=database.lease.line_epoch,
+        written=await written(database.path, context),
     )
     return Survey(database, plan(asked), pointer, renewal_of(database, found), may_be_streamed(current))
 

@@ -152,6 +152,8 @@ class Replication:
         await asyncio.wait([self._watching])
         if self._record.deleted and self.streams:
             await asyncio.gather(*(stream.detach() for stream in self.streams))
+            with contextlib.suppress(OSError):  # its positions in the stream would pass for ours
+                await self._record.disown()
             self._lease.mark_dirty(autosave.DELETED, self._tenant.address)
             raise CopyLost(f"{self._tenant.address}: {autosave.DELETED}")
         self._ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
