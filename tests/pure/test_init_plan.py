@@ -171,6 +171,47 @@ def test_python_apps_read_database_and_secret_from_the_environment() -> None:
     assert planned(TREES["fastapi"]).strip_prefix, "uvicorn puts the root path before the path itself"
 
 
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        (
+            'app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.db"',
+            'app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("DATABASE_URL", "sqlite:///shop.db")',
+        ),
+        ("app.config['DATABASE'] = 'shop.db'", "app.config['DATABASE'] = os.environ.get(\"DATABASE_PATH\", 'shop.db')"),
+        (
+            'db = connect("shop.db"); port = os.environ["PORT"]',
+            'db = connect(os.environ.get("DATABASE_PATH", "shop.db")); port = os.environ["PORT"]',
+        ),
+        ('db = connect(os.environ.get("SHOP") or "shop.db")', None),
+    ],
+)
+def test_a_variable_that_is_set_or_read_for_something_else_names_no_database(line: str, new: str | None) -> None:
+    source = f"import os\nfrom flask import Flask\napp = Flask(__name__)\n{line}\n"
+    plan = planned({"requirements.txt": "flask\ngunicorn\n", "app.py": source})
+    assert [one.new for one in plan.changes] == ([] if new is None else [new])
+
+
+def test_a_port_beside_a_database_in_one_line_of_node_names_no_database() -> None:
+    source = "const db = new Database('shop.db'); require('express')().listen(process.env.PORT)\n"
+    manifest = (
+        '{"main": "index.js", "scripts": {"start": "node ."}, "dependencies": {"express": "5", "better-sqlite3": "12"}}'
+    )
+    plan = planned({"package.json": manifest, "index.js": source})
+    assert "PORT" not in app(plan).env
+    assert [one.new for one in plan.changes] == [source.rstrip().replace("'shop", "process.env.DATABASE_PATH || 'shop")]
+
+
+def test_a_flask_app_that_a_function_makes_is_started_by_it() -> None:
+    source = "from flask import Flask\n\ndef create_app(test_config=None):\n    return Flask(__name__)\n"
+    plan = planned(
+        {"pyproject.toml": '[project]\ndependencies = ["flask", "gunicorn"]\n', "src/shop/__init__.py": source}
+    )
+    assert plan.command[:2] == ("gunicorn", "shop:create_app()")
+    source = source.replace("test_config=None", "config")
+    assert detect.plan(facts({"requirements.txt": "flask\n", "shop.py": source})) is None, "it needs an argument"
+
+
 def test_an_import_of_os_is_added_where_a_new_line_needs_it_outside_of_other_statements() -> None:
     source = """\"\"\"A shop,
 from here.

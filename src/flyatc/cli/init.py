@@ -40,8 +40,8 @@ def init(folder: Path, to_stdout: bool, docker: bool, fly: bool) -> int:
     plan = detect.plan(facts)
     if plan is None:
         raise NotWritten(
-            f"no app is recognised in {folder.absolute()}, which has none of these: {detect.LOOKED_FOR}. For another "
-            "kind of app write a Procfile with the line `web: COMMAND`, and run flyatc init again"
+            f"no app is recognised in {folder.absolute()}. flyatc init knows {detect.KNOWN}, by {detect.LOOKED_FOR}. "
+            "For another kind of app write a Procfile with the line `web: COMMAND`, and run flyatc init again"
         )
     text = tenants_file.render(plan)
     if to_stdout:

@@ -15,7 +15,10 @@ KINDS: tuple[Callable[[Facts], Plan | None], ...] = (
     php.plain,
     procfile.plan,
 )
-LOOKED_FOR = "Gemfile, manage.py, requirements.txt, package.json, composer.json, index.php, Procfile"
+KNOWN = "Rails, Django, Flask, FastAPI and other Python apps, Node, Laravel and PHP"
+LOOKED_FOR = (
+    "Gemfile, manage.py, requirements.txt or pyproject.toml, package.json, composer.json, index.php and Procfile"
+)
 
 
 def plan(facts: Facts) -> Plan | None:

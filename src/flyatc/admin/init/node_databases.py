@@ -67,7 +67,7 @@ def _sources(facts: Facts, found: Found, sources: list[str]) -> None:
     for hit in facts.hits(_NAMED, *sources):
         written = hit.match[2]
         scheme = "file:" if written.startswith("file:") else ""
-        env = _ENV.search(hit.text)
+        env = _ENV.search(hit.text.partition(written)[0].rpartition(";")[2])  # as in: process.env.DB || 'app.db'
         known = (env[1] or env[2]) if env else None
         name = found.files.variable(written, hit, known=known, kind="URL" if scheme else "PATH", scheme=scheme)
         if known is None and (new := with_variable(hit.text, name)):

@@ -11,7 +11,9 @@ MANIFESTS = ("requirements.txt", "pyproject.toml", "Pipfile", "requirements/prod
 ASGI, WSGI = ("fastapi", "starlette", "litestar", "quart"), ("flask", "bottle", "falcon", "pyramid")
 _FACTORIES = r"^(\w+)\s*(?::\s*[\w.]+\s*)?=\s*(?:\w+\.)?(FastAPI|Starlette|Litestar|Quart|Flask|Bottle|Falcon|App)\("
 _FACTORY_OF = {"falcon": "App"}
-_READS = re.compile(r"(?a)(?:environ|getenv|config|env)\b(?:\.\w+)?\s*[\[(]\s*['\"]([A-Za-z_]\w*)['\"]")
+_READS = re.compile(  # and not: app.config["URI"] = …
+    r"(?a)(?:environ|getenv|config|env)\b(?:\.\w+)?\s*[\[(]\s*['\"]([A-Za-z_]\w*)['\"](?!\s*\]\s*=(?!=))"
+)
 _FILE = re.compile(r"""(?P<quote>['"])(?!sqlite:)(?P<path>[^'"{}\s]*\.(?:sqlite3?|db3?))(?P=quote)""")
 _URL = re.compile(r"""(?P<quote>['"])(?P<url>(?P<scheme>sqlite(?:\+\w+)?):///[^'"{}\s]*)(?P=quote)""")
 _OPENS = re.compile(r"connect|[Dd]atabase|DATABASE|DB|PATH|NAME|\bdb")
@@ -37,10 +39,10 @@ def plan(facts: Facts) -> Plan | None:
     app = _app(facts)
     if app is None:
         return None
-    kind, hit = app
+    kind, hit, name = app
     path = hit.file.removeprefix("src/") if facts.has("pyproject.toml") else hit.file  # installed from there, or not
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    target, asgi = f"{escaped(module)}:{hit.match[1]}", kind.lower() in ASGI
+    target, asgi = f"{escaped(module)}:{name}", kind.lower() in ASGI
     databases, changes = _databases(facts)
     secrets = list(_secrets(facts))
     changes = [*(one for _, one in secrets if one), *changes]
@@ -84,11 +86,15 @@ def imports(facts: Facts, changes: list[Change]) -> Iterator[Change]:
             yield Change(file, "import os", "for the new lines", at.line if at else 1)
 
 
-def _app(facts: Facts) -> tuple[str, Hit] | None:
+def _app(facts: Facts) -> tuple[str, Hit, str] | None:
+    """Return the framework, where the app is made, and what it is called in its module."""
     names = {_FACTORY_OF.get(one, one).lower() for one in (*ASGI, *WSGI) if requirement(facts, one)}
     for hit in facts.hits(_FACTORIES, *facts.ending(".py")):
         if hit.match[2].lower() in names or (not names and hit.match[2] != "App"):
-            return hit.match[2], hit
+            return hit.match[2], hit, hit.match[1]
+    made = facts.find(r"^def (create_app|make_app)\((?:\w+\s*(?::[^=,]+)?=[^,)]*,?\s*)*\)", *facts.ending(".py"))
+    if made is not None and "flask" in names:
+        return "Flask", made, f"{made.match[1]}()"
     return None
 
 
@@ -106,7 +112,8 @@ def _databases(facts: Facts) -> tuple[SqliteFiles, list[Change]]:
     files, changes = SqliteFiles(), []
     for hit in facts.hits(r"['\"]", *_sources(facts)):
         url, path = _URL.search(hit.text), _FILE.search(hit.text)
-        known = reads(hit.text)
+        found = url or path
+        known = reads(hit.text[: found.start()].rpartition(";")[2]) if found else None  # as in: getenv("DB", "app.db")
         if url is not None:
             written = url[0]
             name = files.variable(url["url"], hit, known=known, kind="URL", scheme=f"{url['scheme']}:///")
