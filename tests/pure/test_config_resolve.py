@@ -256,6 +256,12 @@ def test_the_port_of_the_environment_wins_and_keeps_the_host() -> None:
     assert config.server.listen == Listen("127.0.0.1", 8080)
 
 
+def test_a_data_folder_of_the_environment_is_reported_as_such() -> None:
+    assert reported(sound(), {"FLYATC_DATA": "~/data"}) == [
+        "environment: FLYATC_DATA: '~/data': only a shell replaces ~: write the path of your home"
+    ]
+
+
 def test_host_and_data_of_the_environment_win() -> None:
     around = {"FLYATC_HOST": "127.0.0.1", "FLYATC_DATA": "/disk"}
     server = resolved(sound("server: {listen: 3000, data: ./data}"), around).server

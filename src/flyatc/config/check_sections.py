@@ -32,7 +32,9 @@ def server(server: Server, context: Context) -> Server:
     data = context.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
         context.faults.add(("server", "control"), f"is the port for clients too ({listen}): choose another")
-    if fault := _home_fault(data):
+    if (fault := _home_fault(data)) and data != server.data:
+        context.faults.add_environment("FLYATC_DATA", fault)
+    elif fault:
         context.faults.add(("server", "data"), fault)
     if fault := name_rules.root(server.root):
         context.faults.add(("server", "root"), fault)

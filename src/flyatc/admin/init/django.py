@@ -31,7 +31,7 @@ def plan(facts: Facts) -> Plan | None:
         *uploads,
         *_links(facts, settings),
     ]
-    project, asgi = module.split(".")[0], _asgi(facts)
+    project, asgi = module.split(".")[0], _asgi(facts)  # uvicorn has the prefix as --root-path
     version = facts.find(r"(?i)^\s*['\"]?django\s*[=~><]=\s*(\d+\.\d+)", *python.MANIFESTS)
     return Plan(
         stack=f"Django {version.match[1]}" if version else "Django",
@@ -39,7 +39,7 @@ def plan(facts: Facts) -> Plan | None:
         command=python.server(f"{project}.asgi:application" if asgi else f"{project}.wsgi", asgi=asgi),
         before_start=(("python", "manage.py", "migrate", "--noinput"),),
         env=(
-            Variable("SCRIPT_NAME", "{prefix}", "gunicorn reads it: links begin with it"),
+            Variable("SCRIPT_NAME", "{prefix}", "for LOGIN_URL" if asgi else "gunicorn reads it: links begin with it"),
             Variable(secret, "{secret}", "sessions of a tenant are valid at no other"),
             name,
             *media,
