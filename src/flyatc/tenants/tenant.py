@@ -83,8 +83,7 @@ class Tenant:
         return await self._joined(lambda run: run.join(comes_again=comes_again), Purpose.APP, at_once=at_once)
 
     async def attached(self) -> Run:
-        """Return a run whose databases are open, with a command counted in ``Run.commands``: exit it. It may be without
-        an app. Raises as ``serving``."""
+        """Return a run, perhaps without an app, with a command in ``Run.commands``: exit it. Raises as ``serving``."""
         return await self._joined(lambda run: run.commands.attach(run), Purpose.COMMANDS, at_once=True)
 
     async def _joined(self, join: Callable[[Run], Awaitable[T | None]], purpose: Purpose, *, at_once: bool) -> T:
