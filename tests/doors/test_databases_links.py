@@ -1,6 +1,7 @@
 """An app that puts something else in the place of the daemon's records, in the folder which belongs to it."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from fakes.machines import Yard, add, rows
+from fakes.waiting import eventually
 from flyatc.databases import links
+from flyatc.databases import sqlite as databases_sqlite
+from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from slowness import SLOWNESS
@@ -124,3 +128,42 @@ async def test_a_record_that_an_app_has_made_too_large_to_read_is_a_damaged_one(
     assert await a.session(1) == []
     os.truncate(a.tenant.data / ".flyatc" / "databases.json", 1 << 40)
     assert await a.session() == [1]
+
+
+async def test_a_folder_that_becomes_a_link_while_a_save_waits_for_its_turn_is_not_followed(yard: Yard) -> None:
+    """The links are looked for before the wait; and an app is quick."""
+    a = yard.machine("a", ["db/app.sqlite3"])
+    mine, neighbour = a.tenant.data / "db", yard.root / "neighbour"
+    neighbour.mkdir()
+    add(neighbour / "app.sqlite3", 77)
+    tools = a.service._tools
+    async with a.service.hold(a.tenant) as held:
+        add(mine / "app.sqlite3", 1)
+        async with contextlib.AsyncExitStack() as busy:
+            for _ in range(4):
+                await busy.enter_async_context(tools.saves)
+            saving = tasks.start(held.save(silent), "save")
+            await eventually(lambda: tools.saves.locked() and bool(tools.saves._waiters))
+            mine.rename(a.tenant.data / "moved")
+            mine.symlink_to(neighbour)
+        with pytest.raises(SaveFailed, match="it is a link"):
+            await saving
+        mine.unlink()
+        (a.tenant.data / "moved").rename(mine)
+    assert await yard.machine("b", ["db/app.sqlite3"]).session(path=yard.root / "b" / "db/app.sqlite3") == [1]
+
+
+def test_a_copy_goes_into_no_folder_that_has_become_a_link(tmp_path: Path) -> None:
+    data, neighbour = tmp_path / "data", tmp_path / "neighbour"
+    (data / ".flyatc").mkdir(parents=True)
+    neighbour.mkdir()
+    add(neighbour / "copy", 77)
+    add(data / "app.sqlite3", 1)
+    (data / ".flyatc/save").symlink_to(neighbour)
+    with pytest.raises(OSError, match="it is a link"):
+        databases_sqlite.copy(data / "app.sqlite3", data / ".flyatc/save/copy", silent_tick, data=data)
+    assert rows(neighbour / "copy") == [77]
+
+
+def silent_tick(done: int, total: int) -> None:
+    """No progress is shown."""

@@ -214,7 +214,8 @@ class Database:
         """Make a checked copy, since a damaged database must not replace a good one; return its sha256. ``keep_wal``:
         as in ``sqlite.copy``. Raises sqlite.Unusable, OSError."""
         heavy, self._changed = self._tools.heavy, self.changed
-        await heavy.watch(partial(sqlite.copy, self.path, copy, keep_wal=keep_wal), "copy", progress)
+        copying = partial(sqlite.copy, self.path, copy, data=self.tenant.data, keep_wal=keep_wal)
+        await heavy.watch(copying, "copy", progress)
         self._copied = local_files.newest_past(local_files.signature(self.path))
         await heavy.run(partial(sqlite.check_still, copy))
         return await heavy.watch(partial(local_files.digest, copy), "check", progress)

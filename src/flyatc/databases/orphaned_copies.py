@@ -81,7 +81,7 @@ async def _local(database: Database, name: str, place: Path, tools: Workers, pro
         return None
     raw = place / f"{database.name.replace('/', '~')}.raw"
     try:
-        await tools.heavy.watch(partial(sqlite.copy, source, raw), "copy", progress)
+        await tools.heavy.watch(partial(sqlite.copy, source, raw, data=database.tenant.data), "copy", progress)
         await tools.heavy.run(partial(sqlite.check_still, raw))
     except sqlite.Unusable as error:
         raise RestoreRefused(
@@ -166,7 +166,8 @@ async def _pack(database: Database, source: Path, packed: Path, place: Path, too
     if database.name.endswith("/"):
         await tools.heavy.watch(partial(local_files.pack_folder, source, packed), "compress", silent)
         return ARCHIVE
-    await tools.heavy.watch(partial(sqlite.copy, source, place / "copy"), "copy", silent)
+    copying = partial(sqlite.copy, source, place / "copy", data=database.tenant.data)
+    await tools.heavy.watch(copying, "copy", silent)
     await tools.heavy.watch(partial(local_files.pack, place / "copy", packed), "compress", silent)
     return SUFFIX
 

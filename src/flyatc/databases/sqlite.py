@@ -39,9 +39,10 @@ _OF_THE_DISK = {
 _PRIMARY = 0xFF
 
 
-def copy(source: Path, target: Path, tick: Tick, *, keep_wal: bool = False) -> None:
+def copy(source: Path, target: Path, tick: Tick, *, data: Path | None = None, keep_wal: bool = False) -> None:
     """Make a consistent copy of a database that others may be writing, with the content of its WAL. ``target`` is new.
-    ``keep_wal``: leave the WAL as it is, even if no other process has the database open.
+    ``data``: the tenant's folder; below it nothing on the way to either may be a link, which an app can put there at
+    any moment. ``keep_wal``: leave the WAL as it is, even if no other process has the database open.
 
     In one step: with smaller steps each write of another process restarts the copy, which would never end. The WAL or
     journal of a crashed writer is recovered first, as for any reader. Raises Unusable, OSError."""
@@ -53,7 +54,8 @@ def copy(source: Path, target: Path, tick: Tick, *, keep_wal: bool = False) -> N
         tick((total - remaining) * page, total * page)
 
     mode = "mode=ro" if keep_wal else "mode=rw"
-    with _translated(source), _opened(source, mode) as original, _opened(target, "mode=rwc") as beside:
+    own = data if data is not None and target.is_relative_to(data) else None
+    with _translated(source), _opened(source, mode, data) as original, _opened(target, "mode=rwc", own) as beside:
         page = int(original.execute("PRAGMA page_size").fetchone()[0])
         beside.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
         original.backup(beside, pages=-1, progress=step, sleep=0.02)
@@ -120,9 +122,10 @@ def _check(path: Path, mode: str, pragma: str = "quick_check", tick: Tick = lamb
 
 
 @contextlib.contextmanager
-def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    address = f"file:{quote(str(path))}?{mode}"
-    expected = Path(os.path.realpath(path.parent), path.name)
+def _opened(path: Path, mode: str, data: Path | None = None) -> Iterator[sqlite3.Connection]:
+    """Open a database that is no link. ``data``: see ``copy``; None: links above it are followed."""
+    address, folder = f"file:{quote(str(path))}?{mode}", path.parent if data is None else data
+    expected = Path(os.path.realpath(folder), path.relative_to(folder))
     with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None)) as database:
         opened = database.execute("PRAGMA database_list").fetchone()[2]
         if os.fsencode(opened) != os.fsencode(expected):  # SQLite resolves a link, and opens no other
