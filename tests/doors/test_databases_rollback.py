@@ -54,11 +54,16 @@ async def test_what_is_the_same_as_the_chosen_version_is_not_set_aside(yard: Yar
     assert rows(a.path) == [1, 2]
     assert await a.service.orphans(a.tenant) == []
     assert yard.orphans() == []
+    [first] = [version.id for version in await a.service.history(a.tenant)]
+    await a.session(3)
+    await a.service.restore(a.tenant, None, first, silent)
+    assert len(await a.service.orphans(a.tenant)) == 1
+    await a.service.restore(a.tenant, None, first, silent)  # which has the content of the current one by now
+    assert len(await a.service.orphans(a.tenant)) == 1
     add(a.path, 3)  # not saved
     await a.service.restore(a.tenant, None, None, silent)
     assert rows(a.path) == [1, 2]
-    [folder] = await a.service.orphans(a.tenant)
-    assert rows(folder / DATABASE) == [1, 2, 3]
+    assert [rows(folder / DATABASE) for folder in await a.service.orphans(a.tenant)] == [[1, 2, 3], [1, 2, 3]]
 
 
 async def set_aside(yard: Yard) -> str:

@@ -30,6 +30,8 @@ def copy(tenant: str, database: str, file: Path, daemon: Client, **choice: str |
     """
     chosen = {name: str(value) for name, value in chosen_version(choice).items()}
     wanted = common.asked(daemon, tenant)
+    if str(file) in ("-", "."):  # an empty argument is the latter
+        raise click.BadParameter("write the name of a file; ./- is one", param_hint="'FILE'")
     if file.exists():
         raise click.UsageError(f"{file} exists already")
     part = file.with_name(f"{file.name}.part")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import disk_space, links, local_files, manifest, orphaned_copies, restore, sqlite
+from flyatc.databases import disk_space, links, local_files, manifest, orphaned_copies, restore, sqlite, transfer
 from flyatc.databases.app_files import opening
 from flyatc.databases.app_files.folder import SavedFolder
 from flyatc.databases.app_files.index import Index
@@ -86,8 +86,7 @@ async def _settle(
     for database, pick, arrival in zip(databases, picks, arrivals, strict=True):
         pointer = pick.pointer
         same = pointer is not None and pick.source == pointer.key
-        outdated = same and pointer is not None and pointer.link == database.entry.base and not database.unsaved
-        await restore.put_in_place(arrival, database, tools, pick.reason, outdated=outdated)
+        await restore.put_in_place(arrival, database, tools, pick.reason, outdated=_has(database, pick))
         entries[database.name] = Entry(
             base=pointer.link if pointer is not None else None,
             pending=database.entry.pending,  # one whose publication is undecided may be a base as well
@@ -97,6 +96,16 @@ async def _settle(
             saved_at=manifest.saved_at(pointer) if pointer is not None else None,
         )
     await record.put(entries)
+
+
+def _has(database: Database, pick: _Pick) -> bool:
+    """Return whether the local copy is the current version, unchanged, and what was chosen has the same content."""
+    pointer = pick.pointer
+    if pointer is None or not isinstance(pick.source, str):
+        return False
+    chosen = transfer.known(pointer, pick.source)
+    same = chosen is not None and chosen.sha256 == pointer.sha256
+    return same and database.entry.base == pointer.link and not database.unsaved
 
 
 FOR_REHEARSAL = "for a rehearsal"
@@ -156,7 +165,8 @@ async def copy_local(
     needed = local_files.size(path) + local_files.wal_size(path) + RESERVE
     try:
         with disk_space.require_free_space(f"{tenant.address}: the copy of {name}", place, needed):
-            await tools.heavy.watch(partial(sqlite.copy, path, copy, keep_wal=keep_wal), "copy", progress)
+            copying = partial(sqlite.copy, path, copy, data=tenant.data, keep_wal=keep_wal)
+            await tools.heavy.watch(copying, "copy", progress)
         await tools.heavy.run(partial(sqlite.check_still, copy))
     except sqlite.Unusable as error:
         raise RestoreRefused(f"{tenant.address}: {name} cannot be copied: {error}") from error
