@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from flyatc.wire import splice
-from flyatc.wire.buffers import Buffers
+from flyatc.wire.buffers import FEW, READ, Buffers, Reading
 
 BOUND = 1000
 
@@ -78,6 +78,24 @@ def test_tunnels_count_too() -> None:
     one.tunnels.add(tunnel)
     one.check()
     assert not tunnel.octets
+
+
+def test_less_is_read_at_once_while_memory_is_short() -> None:
+    """All that is ready is read before the memory of a closed connection is free."""
+    client = Client(0)
+    one = buffers([client], [])
+    one.check()
+    assert len(Reading.room) == READ
+    one.grown(501, client)
+    assert len(Reading.room) == FEW
+    one.check()
+    assert len(Reading.room) == READ
+    client.octets = 501
+    one.check()
+    assert len(Reading.room) == FEW
+    client.octets = 0
+    one.check()
+    assert len(Reading.room) == READ
 
 
 class _Transport:

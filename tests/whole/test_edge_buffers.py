@@ -62,10 +62,10 @@ def test_what_is_sent_ahead_of_a_response_counts(daemon: Daemon) -> None:
 
 def test_responses_that_clients_do_not_read_count(daemon: Daemon) -> None:
     with contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(Line(daemon)) for _ in range(30)]
+        lines = [stack.enter_context(Line(daemon)) for _ in range(50)]
         for line in lines:
             line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             line.send(request("/ann/write?mb=30"))
         daemon.until_reported(WARNING, 20, level="warning")
         assert get(daemon, "/ann/seen").status == 200
-    eventually(lambda: len([one for one in daemon.reported("request") if one["path"] == "/ann/write"]) == 30)
+    eventually(lambda: len([one for one in daemon.reported("request") if one["path"] == "/ann/write"]) == 50)

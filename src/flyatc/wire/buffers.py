@@ -21,6 +21,20 @@ COPIES = 3  # of a request's head, while it is processed
 ONE_SIDE = 393216
 
 
+READ = 131072  # octets read at once from an app, or in a tunnel, at most
+FEW = 8192  # the same while memory is short: what was closed is freed only after all that is ready was read
+_memory = bytearray(READ)
+
+
+class Reading:
+    """The memory for reads of all buffered protocols: nothing else is read until what is in it is passed on.
+
+    ``room``: the part to read into."""
+
+    memory, whole = _memory, memoryview(_memory)
+    room = whole
+
+
 class Holder(Protocol):
     """A connection or a tunnel."""
 
@@ -62,6 +76,8 @@ class Buffers:
         self._grown += octets
         if self._grown > self._room:
             self.check(by)
+        elif self._grown > self._room // 2:
+            Reading.room = Reading.whole[:FEW]
 
     def check(self, by: Holder | None = None) -> None:
         """Sum up what all hold. If it is too much, close those that hold most for longest."""
@@ -74,6 +90,7 @@ class Buffers:
         if total > bound:
             total = self._close(holders, total, bound * 3 // 4, by)
         self._grown, self._room = 0, max(bound - total, bound // 8)
+        Reading.room = Reading.whole[:FEW] if total > bound // 2 else Reading.whole
         self._busy = False
 
     def _close(self, holders: list[tuple[int, Holder]], total: int, wanted: int, by: Holder | None) -> int:

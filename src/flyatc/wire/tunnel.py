@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.wire.buffers import Buffers
+from flyatc.wire.buffers import READ, Buffers, Reading
 
 WRITE_HIGH = 32768
-READ = 65536  # octets read at once, at most
-_read = memoryview(bytearray(READ))  # what was read last, by any tunnel: it is passed on before anything else is read
 
 
 class Tunnel:
@@ -74,12 +72,12 @@ class _Side(asyncio.BufferedProtocol):
         self._eof = False
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _read
+        return Reading.room
 
     def buffer_updated(self, octets: int) -> None:
         if self._counts:
             self._tunnel.octets += octets
-        self._other.write(bytes(_read[:octets]))
+        self._other.write(bytes(Reading.whole[:octets]))
 
     def eof_received(self) -> bool:
         self._eof = True

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from flyatc.wire import chunked, descriptors, head, head_parser
+from flyatc.wire.buffers import Reading
 from flyatc.wire.errors import BadMessage
 
 HEAD_LIMIT = 262144  # octets of a head; apps may set many cookies
@@ -18,10 +19,8 @@ MOST_INTERIM = 64  # 1xx responses to one request; more are a fault, or keep the
 KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
 WRITE_HIGH = 131072
-READ = 131072  # octets read at once, at most
 VIEWED = 16384  # octets of one read from which a view of the body is passed on instead of a copy
-_memory = bytearray(READ)  # what was read last, by any connection: nothing else is read until it is passed on
-_read = memoryview(_memory)
+_memory, _read = Reading.memory, Reading.whole
 
 
 class ResponseReceiver(Protocol):
@@ -179,7 +178,7 @@ class AppConnection(asyncio.BufferedProtocol):
             self._beside = 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _read
+        return Reading.room
 
     def buffer_updated(self, octets: int) -> None:
         receiver, framing, long = self.receiver, self._framing, octets > VIEWED
