@@ -1,14 +1,25 @@
 """The contract of every kind of store, tested through the same interface."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from flyatc.kit.types import silent
 from flyatc.objects import store as store_interface
 from flyatc.objects.folder import FolderStore
-from flyatc.objects.store import SMALL, Absent, ConditionFailed, ObjectStore, Stored, StoreUnavailable
+from flyatc.objects.store import (
+    SMALL,
+    Absent,
+    ConditionFailed,
+    ObjectStore,
+    Seen,
+    Stored,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 
 async def test_what_was_put_is_got_with_its_etag(store: ObjectStore) -> None:
@@ -120,7 +131,7 @@ async def test_put_is_for_small_things(store: ObjectStore) -> None:
 
 
 async def test_the_store_keeps_its_conditions(store: ObjectStore) -> None:
-    assert await store_interface.check(store), "conditions on deletions are kept as well"
+    assert await store_interface.check(store, monotonic), "conditions on deletions are kept as well"
     assert await store.list("checks/") == ()
 
 
@@ -134,6 +145,22 @@ async def test_a_store_which_ignores_conditions_is_refused(tmp_path: Path) -> No
     with pytest.raises(StoreUnavailable, match="ignores conditions"):
         await heedless.check()
     heedless.close()
+
+
+async def test_a_store_with_two_clocks_is_refused(tmp_path: Path) -> None:
+    """A proxy in between with a clock of its own: a session just renewed would look dead."""
+
+    class Ahead(FolderStore):
+        async def look(self, key: str) -> Seen | None:
+            seen = await super().look(key)
+            return None if seen is None else replace(seen, age=seen.age + 60)
+
+    ahead = Ahead(tmp_path)
+    await ahead.open()
+    with pytest.raises(StoreRefused, match="do not agree"):
+        await ahead.check()
+    assert await ahead.list("checks/") == ()
+    ahead.close()
 
 
 async def test_a_record_of_a_huge_size_is_refused_and_not_read(store: ObjectStore, tmp_path: Path) -> None:
@@ -166,5 +193,5 @@ async def test_a_store_which_ignores_conditions_on_deletions_only_is_good_and_kn
 
     store = Heedless(tmp_path / "store")
     await store.open()
-    assert not await store_interface.check(store)
+    assert not await store_interface.check(store, monotonic)
     store.close()

@@ -5,6 +5,7 @@ The self-test exists because several S3 look-alikes silently ignore conditions, 
 """
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 
+SKEW = 3.0  # s; of an age: S3 gives whole seconds, and its servers' clocks differ a little
 SMALL = 256 << 10  # bytes; the limit of ``get`` and ``put``
 
 
@@ -96,12 +98,20 @@ def check_key(key: str) -> None:
         raise ValueError(f"{key!r} is not a key of the store")
 
 
-async def check(store: ObjectStore) -> bool:
-    """Test conditional writes on a temporary key. Return whether conditions on deletions work too, which some usable
-    stores lack. Raises StoreRefused if the store ignores conditions on writes; StoreUnavailable."""
-    key = f"checks/{uuid.uuid4().hex}"
+async def check(store: ObjectStore, now: Callable[[], float]) -> bool:
+    """Test conditional writes and ages on a temporary key. Return whether conditions on deletions work too, which not
+    all usable stores have. Raises StoreRefused if the store ignores conditions on writes, or has two clocks;
+    StoreUnavailable. ``now``: a clock of this machine."""
+    key, began = f"checks/{uuid.uuid4().hex}", now()
     etag = await store.put(key, b"1", create=True)
     try:
+        seen = await store.look(key)
+        if seen is not None and seen.age > now() - began + SKEW:
+            raise StoreRefused(
+                f"the store says of an object just written that it is {seen.age:.0f} s old: its Date and its "
+                "Last-Modified do not agree, and a machine that is alive would be taken for dead. Is there a proxy "
+                "in between?"
+            )
         await _must_fail(store, key, create=True)
         await _must_fail(store, key, match=f"{etag[:-1]}x")
         second = await store.put(key, b"2", match=etag)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from flyatc.kit.machine_clocks import Clock
 from flyatc.kit.threads import MOST_HUNG, Exhausted, Late, Threads, Tick
 from flyatc.kit.timing import Deadline, Moving, Within
 from flyatc.kit.types import Progress, silent
@@ -134,7 +135,7 @@ class ThreadedStore:
 
     async def check(self) -> None:
         """Test that conditional writes work, before first use. Raises StoreRefused if they do not, StoreUnavailable."""
-        self.conditional_deletes = await store.check(self)
+        self.conditional_deletes = await store.check(self, Clock().boottime)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
         found = await self._call(f"get {key}", partial(self._blocking.get, key))
