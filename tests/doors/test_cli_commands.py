@@ -309,6 +309,14 @@ async def test_a_command_that_fails_says_why_in_a_sentence(here: Path) -> None:
         assert done.stderr == "the store is full; the local copy is kept\n"
 
 
+async def test_a_copy_needs_the_name_of_a_file(here: Path) -> None:
+    async with daemon(here) as desk:
+        for name in ("-", ""):
+            done = await ask(here, "copy", "bellevue/2025/winter", "app.sqlite3", name)
+            assert (done.returncode, "write the name of a file" in done.stderr) == (2, True)
+    assert desk.reported == []
+
+
 async def test_reload_reports_what_changed(here: Path) -> None:
     async with daemon(here):
         done = await ask(here, "reload")

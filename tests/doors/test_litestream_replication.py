@@ -274,3 +274,28 @@ async def test_a_litestream_which_cannot_be_let_go_of_is_killed(
     finally:
         if stopped:
             os.kill(stopped, signal.SIGKILL)
+
+
+async def test_a_link_to_the_database_of_a_neighbour_fails_the_save_and_begins_no_new_stream(
+    machines: Streamers, tmp_path: Path
+) -> None:
+    """litestream may read more than the app."""
+    a = await machines.machine("a")
+    neighbour = Writer(tmp_path / "neighbour.sqlite3")
+    neighbour.add(77)
+    one = FakeLease(1, FIRST)
+    with pytest.raises(SaveFailed, match="it is a link"):
+        async with a.hold(one) as held:
+            app = Writer(a.path)
+            app.add(1)
+            await held.save(silent)
+            app.close()
+            for end in ("", "-wal", "-shm"):
+                mine = a.path.with_name(f"{a.path.name}{end}")
+                mine.unlink(missing_ok=True)
+                mine.symlink_to(tmp_path / f"neighbour.sqlite3{end}")
+            with pytest.raises(SaveFailed, match="it is a link"):
+                await held.save(silent)
+            assert held.unsaved
+    assert machines.ltx("e000001-01") == []
+    neighbour.close()

@@ -23,7 +23,7 @@ from typing import Any
 
 from msgspec import structs
 
-from flyatc.databases import local_files, sqlite
+from flyatc.databases import links, local_files, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import replica_layout
 from flyatc.databases.litestream.client import LitestreamMissing
@@ -179,7 +179,12 @@ class Stream:
             await self._context.tools.heavy.run(partial(sqlite.empty_the_wal, self.database.path))
         await self._attach()
 
+    def _refuse_links(self) -> None:
+        """litestream follows links, and may read more than the app. Raises OSError."""
+        links.refuse(self.database.tenant.data, [self.database.name])
+
     async def _attach(self) -> None:
+        self._refuse_links()
         self._read = False
         url = self._context.addresses.of_line(self.database.tenant, self.database.name, self.line, self.renewal)
         await self._context.engine.attach(self.database.path, url)
@@ -207,6 +212,7 @@ class Stream:
     async def _look(self) -> None:
         if not self.database.lease.valid():
             raise LitestreamFailed("this machine may not write at this moment")
+        self._refuse_links()
         local_files.date_back(self.database.path)
         seen = local_files.signature(self.database.path)
         if seen[0] is None or not seen[0][1]:
