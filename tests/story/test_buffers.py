@@ -72,6 +72,20 @@ def test_the_one_that_adds_is_not_closed_amid_its_own_call() -> None:
     assert len(warnings) == 1, "one a minute"
 
 
+def test_a_fault_of_one_connection_does_not_end_the_watch() -> None:
+    class Broken(Client):
+        def shed(self) -> None:
+            raise OSError
+
+    clients: list[Client] = [Broken(2000, 1000)]
+    one = buffers(clients, [])
+    with pytest.raises(OSError):  # noqa: PT011
+        one.check()
+    clients[0] = Client(2000)
+    one.check()
+    assert not clients[0].octets
+
+
 def test_tunnels_count_too() -> None:
     warnings: list[str] = []
     one, tunnel = buffers([], warnings), Client(2000)

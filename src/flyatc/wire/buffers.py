@@ -84,6 +84,12 @@ class Buffers:
         if self._busy:
             return
         self._busy = True
+        try:
+            self._sum_up(by)
+        finally:
+            self._busy = False
+
+    def _sum_up(self, by: Holder | None) -> None:
         bound = self.bound
         holders = [(octets, one) for one in (*self._connections, *self.tunnels) if (octets := one.held())]
         total = sum(octets for octets, _ in holders)
@@ -91,7 +97,6 @@ class Buffers:
             total = self._close(holders, total, bound * 3 // 4, by)
         self._grown, self._room = 0, max(bound - total, bound // 8)
         Reading.room = Reading.whole[:FEW] if total > bound // 2 else Reading.whole
-        self._busy = False
 
     def _close(self, holders: list[tuple[int, Holder]], total: int, wanted: int, by: Holder | None) -> int:
         """Close some until all hold at most ``wanted`` octets. Return what is left."""

@@ -1,6 +1,7 @@
 """The state of a client connection, and all that can end it: time limits, the bound for memory, a last response."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from time import monotonic
@@ -61,7 +62,8 @@ class ConnectionState(asyncio.Protocol):
         """Close by an RST: for an HTTP/1.0 client a FIN would be the regular end of the body."""
         if self.transport is not None:
             own = self.transport.get_extra_info("socket")
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with contextlib.suppress(OSError):  # it is closed already
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     def close_if_idle(self) -> None:
