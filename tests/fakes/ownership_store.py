@@ -31,10 +31,11 @@ class FakeStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, float]] = {}
+        self.ahead = 0.0  # s; of its Date before its Last-Modified
 
     def look(self, key: str) -> Seen | None:
         found = self._objects.get(key)
-        return Seen(found[0], _etag(found[0]), now() - found[1]) if found is not None else None
+        return Seen(found[0], _etag(found[0]), now() - found[1] + self.ahead) if found is not None else None
 
     def put(self, key: str, body: bytes, create: bool, match: str | None) -> str:
         found = self._objects.get(key)

@@ -184,7 +184,7 @@ async def test_a_silent_holder_is_succeeded_after_its_time_and_learns_of_it(stor
     await asyncio.sleep(1)
     begun = now()
     owned = await other.live()
-    assert now() - begun == pytest.approx(4 * TRIP)
+    assert now() - begun == pytest.approx(5 * TRIP)
     assert (owned.epoch, owned.line_epoch) == (2, 2)
     assert (owned.previous.epoch, owned.previous.clean, owned.previous.line_epoch) == (1, False, 1)
     assert store.session("m1").broken == "m2"
@@ -193,6 +193,21 @@ async def test_a_silent_holder_is_succeeded_after_its_time_and_learns_of_it(stor
         await one.live(known=1)
     assert refused.value.owner.machine == "m2"
     assert mine.lost
+
+
+@pytest.mark.parametrize("ahead", [60.0, 3600.0])
+async def test_no_machine_is_taken_for_dead_by_a_clock_by_which_all_are(store: FakeStore, ahead: float) -> None:
+    """A proxy before the store, with a clock of its own, begins to set the Date."""
+    one, other = FakeMachine(store, "m1"), FakeMachine(store, "m2")
+    mine = await one.live()
+    store.ahead = ahead
+    with pytest.raises(OwnershipUnknown, match="do not agree"):
+        await other.live()
+    assert store.session("m1").broken is None
+    assert mine.valid()
+    store.ahead = 0.0
+    with pytest.raises(HeldElsewhere):
+        await other.live()
 
 
 async def test_all_users_of_a_dead_machine_are_succeeded_at_once(store: FakeStore) -> None:

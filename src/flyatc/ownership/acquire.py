@@ -13,6 +13,7 @@ from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import Me, Owner, Session, State, Successor, Unreadable
 from flyatc.ownership.record_swap import RecordStore, swap
 from flyatc.ownership.rules import (
+    SKEW,
     Ask,
     Break,
     Gone,
@@ -99,6 +100,7 @@ class Taker:
                 case Take():
                     return decision
                 case Break() if session is not None and seen is not None:
+                    await self._check_age()
                     if await break_session(self.store, self.rules, session, seen.etag, by=self.me.machine):
                         return decision.take
                     continue  # another machine has broken it, or it is alive after all
@@ -106,6 +108,16 @@ class Taker:
                     await replace_missing_session(self.store, self.rules, owner)
             break
         raise HeldElsewhere(user, owner.holder, since=owner.data.since)
+
+    async def _check_age(self) -> None:
+        """Check that our own session, which is valid, does not look dead as well: then the store has two clocks,
+        and the other machine may be alive. Raises OwnershipUnknown."""
+        own = await read(self.store, record.session_key(self.me.machine), Session)
+        if own is not None and own[0].boot == self.me.boot and own[1].age > self.rules.terms.valid + SKEW:
+            raise OwnershipUnknown(
+                f"the store says of our own session, which is valid, that it is {own[1].age:.0f} s old: its Date and "
+                "its Last-Modified do not agree, so it is unknown which machines are alive"
+            )
 
     def _owner(self, decision: Take) -> Owner:
         return Owner(
