@@ -105,6 +105,15 @@ def _inner(above: int, path: Path) -> int:
     raise OSError(errno.EPERM, "it belongs to another user than flyatc, perhaps an app has replaced it", str(path))
 
 
+def is_foreign(folder: Path) -> bool:
+    """Return whether an app has put the folder there, or a link: ``opened`` refuses it."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid()
+
+
 def write(path: Path, body: bytes) -> None:
     """Replace a file of the daemon's records, durably; make its folder. See ``opened``. Raises OSError."""
     with opened(path.parent) as descriptor:

@@ -78,7 +78,10 @@ class Record:
 
     @property
     def _replaced(self) -> bool:
-        return was_replaced(self._path.parent, self._inode)
+        """True if another folder is in its place, but not one that an app has put there: each write refuses that, and
+        the local copy is kept (``links.opened``)."""
+        folder = self._path.parent
+        return was_replaced(folder, self._inode) and not links.is_foreign(folder)
 
     async def disown(self) -> None:
         """If another folder is in its place: forget what the record there says, so that a copy of unknown origin is
