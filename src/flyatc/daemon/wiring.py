@@ -44,7 +44,7 @@ from flyatc.ownership import identity
 from flyatc.ownership.lease import Lease
 from flyatc.process import before_start, child, helper_program, launch_plan, leftovers, members
 from flyatc.process.child_records import Records
-from flyatc.process.isolation import machine
+from flyatc.process.isolation import machine, no_links
 from flyatc.process.isolation.sandbox import Sandbox
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
@@ -256,12 +256,19 @@ def streams_of(
     """Factory of the litestream backend, for DatabaseService; None in another mode."""
     if config.storage.mode != "litestream" or store is None:
         return None
-    run, folder = partial(helper_program.hold, records=records), Path(config.server.data) / ".flyatc"
+    data = Path(config.server.data)
+    closed = partial(no_links.call, folder=data / "tenants", refused=partial(_log_links, log))
+    run = partial(helper_program.hold, records=records, without_links=closed)
     try:
         client.find(config.storage.litestream, environ)
     except client.LitestreamMissing as error:  # it may be installed later, as an app's program may be
         log.event("error", "no tenant can start", reason=str(error))
-    return lambda tools: LitestreamBackend(store, config.storage, environ, folder, run, log, tools)
+    return lambda tools: LitestreamBackend(store, config.storage, environ, data / ".flyatc", run, log, tools)
+
+
+def _log_links(log: Log, error: OSError) -> None:
+    why = f"litestream follows links that an app puts in the place of its database: {error.strerror}"
+    log.event("info", why, see="docs/isolation.md")
 
 
 class DataLock:

@@ -5,6 +5,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from flyatc.process.child_records import Records
 from flyatc.process.output import Lines
 from flyatc.process.spawn import Leader, Pipe, spawn
 
+WithoutLinks = Callable[[Callable[[], Leader]], Leader]
 OnLine = Callable[[str, str], None]  # called with the stream (stdout, stderr) and a line
 
 PIECE = 16 << 10  # bytes read at once
@@ -46,11 +48,12 @@ class RunningProgram:
         assert self.leader is not None, "spawned before it is handed out"
         return self.leader.pid
 
-    def spawn(self, launch: launch_plan.Launch) -> Leader:
+    def spawn(self, launch: launch_plan.Launch, without_links: WithoutLinks | None) -> Leader:
         """Start the program and the readers of its output. Raises StartFailed, OSError."""
         self._pipes = [Pipe(), Pipe()]
+        start = partial(spawn, launch, self._pipes[0].theirs, self._pipes[1].theirs)
         try:
-            self.leader = leader = spawn(launch, self._pipes[0].theirs, self._pipes[1].theirs)
+            self.leader = leader = start() if without_links is None else without_links(start)
         finally:
             for pipe in self._pipes:
                 os.close(pipe.theirs)
@@ -95,15 +98,17 @@ async def hold(
     hurry: Callable[[], bool],
     directory: Path,
     records: Records,
+    without_links: WithoutLinks | None = None,
 ) -> AsyncIterator[RunningProgram]:
     """Run the program inside the context. On exit, also on cancellation, its group is ended: SIGTERM, ``grace``
-    seconds, SIGKILL; or SIGKILL at once if ``hurry()``. Raises StartFailed."""
+    seconds, SIGKILL; or SIGKILL at once if ``hurry()``. ``without_links``: calls the function that starts it, see
+    isolation.no_links. Raises StartFailed."""
     program, name = RunningProgram(on_line), Path(argv[0]).name
     launch = launch_plan.Launch(argv=tuple(argv), env=dict(environ), directory=str(directory), ready=None)
     try:
         try:
             with records.launching(name, environ, next(_numbers)):
-                records.add(name, program.spawn(launch).group)
+                records.add(name, program.spawn(launch, without_links).group)
         except OSError as error:
             raise StartFailed(f"{name} cannot be started and recorded: {error}") from error
         yield program
