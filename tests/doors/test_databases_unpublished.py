@@ -8,7 +8,9 @@ import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
+from fakes.streams import Streamers
 from flyatc.kit.errors import RestoreRefused, SaveFailed
+from flyatc.kit.types import silent
 
 ADOPTED, NOT_COMPLETE = "an unpublished snapshot is adopted", "an unpublished snapshot is not complete"
 
@@ -164,3 +166,28 @@ async def test_what_a_later_machine_uploaded_goes_before_what_was_never_saved_he
     assert await session(a, stolen(3)) == [2]
     orphans = await a.service.orphans(a.tenant)
     assert [rows(one / DATABASE) for one in orphans] == [[1]]
+
+
+async def test_in_litestream_mode_it_is_adopted_as_well(yard: Yard, tmp_path: Path) -> None:
+    """There the first save is a snapshot while the app is not in WAL mode, or fails while litestream has it."""
+    await lost_before_its_pointer(yard, "a", FakeLease(1), 1)
+    streamers = Streamers.on_folder(tmp_path)
+    try:
+        b = await streamers.machine("b")
+        async with b.hold(stolen(2)):
+            assert rows(b.path) == [1]
+            add(b.path, 2, wal=True)
+        assert "is complete" in str(b.events("restored")[0]["reason"])
+        shutil.rmtree(tmp_path / "b")
+        c = await streamers.machine("c")
+        async with c.hold(stolen(3)) as held:
+            assert rows(c.path) == [1, 2]
+            add(c.path, 3, wal=True)
+            await held.save(silent)
+            assert streamers.ltx(), "streamed"
+        shutil.rmtree(tmp_path / "c")
+        d = await streamers.machine("d")
+        async with d.hold(FakeLease(4)):
+            assert rows(d.path) == [1, 2, 3]
+    finally:
+        await streamers.close()

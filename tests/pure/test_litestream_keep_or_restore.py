@@ -3,7 +3,7 @@
 import pytest
 
 from fakes.owners import FakeLease, previous
-from flyatc.databases.decisions.keep_or_restore import LOST, Create, Here, Keep, Refuse, Restore
+from flyatc.databases.decisions.keep_or_restore import LOST, Adopt, Create, Here, Keep, Nothing, Refuse, Restore
 from flyatc.databases.litestream.keep_or_restore import (
     PlanInput,
     RestoreLine,
@@ -30,12 +30,14 @@ def asked(
     strange: tuple[str, ...] = (),
     saved: Saved | None = None,
     strays: tuple[str, ...] = (),
+    blank: tuple[int, int] = (0, 0),
     current: int = 5,
     epoch: int = 0,
     written: int | None = None,
 ) -> PlanInput:
     sole = FakeLease(max(epoch, before.epoch), before).last_writer(entry.epoch)
-    return PlanInput(here, entry, touched, before.clean, sole, Lines(lines, strange), saved, strays, current, written)
+    nothing = Nothing(strays, *blank)
+    return PlanInput(here, entry, touched, before.clean, sole, Lines(lines, strange), saved, nothing, current, written)
 
 
 def test_the_last_writer_keeps_its_local_copy() -> None:
@@ -128,6 +130,24 @@ def test_what_is_strange_or_no_database_starts_nothing() -> None:
     strays = plan(asked(here=Here.ABSENT, lines=(), entry=Entry(), strays=("000004-000000001.sqlite3.zst",)))
     assert isinstance(strays, Refuse)
     assert "000004-000000001" in strays.reason
+
+
+def test_a_first_snapshot_that_was_never_named_is_adopted_if_it_is_certain_that_nothing_was() -> None:
+    key = SNAPSHOT.key  # of epoch 4
+    for blank in ((0, 0), (5, 6), (1, 3)):
+        assert isinstance(plan(asked(here=Here.ABSENT, lines=(), entry=Entry(), strays=(key,), blank=blank)), Refuse)
+    found = plan(asked(here=Here.ABSENT, lines=(), entry=Entry(), strays=(key,), blank=(4, 6)))
+    assert isinstance(found, Adopt)
+    assert (found.keys, type(found.otherwise)) == ((key,), Create)
+    here, streamed = Entry(epoch=3, in_use=True), Entry(epoch=3, line=3, txid=2)
+    taken = plan(asked(entry=here, before=previous(6, clean=False), lines=(), strays=(key,), blank=(3, 6)))
+    assert isinstance(taken, Adopt)
+    assert isinstance(taken.otherwise, Keep)
+    ours = plan(asked(entry=Entry(epoch=4, in_use=True), lines=(), strays=(key,), blank=(3, 6)))
+    assert isinstance(ours, Keep), "it is of this machine, and the local copy is that or newer"
+    assert isinstance(plan(asked(entry=streamed, lines=(), strays=(key,), blank=(3, 6))), Keep)
+    gone = plan(asked(here=Here.ABSENT, entry=streamed, lines=(), strays=(key,), blank=(3, 6)))
+    assert isinstance(gone, Refuse), "a stream was lost: it had newer content"
 
 
 def test_only_what_is_nowhere_begins_empty() -> None:

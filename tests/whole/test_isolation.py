@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from fakes.streams import litestream_of
 from flyatc.process.isolation import landlock
 from whole import confined
-from whole.daemon import Daemon, eventually
+from whole.daemon import Daemon, config, eventually
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user"),
@@ -288,3 +289,15 @@ def test_memory_is_limited_for_each_process_where_there_are_no_cgroups(begin: Be
     assert "memory 300 MB in each process, cpu 1 cores" in daemon.status("ann")["isolation"]
     cores = f"'{confined.python(daemon.folder.parent)}' -c 'import os; raise SystemExit(len(os.sched_getaffinity(0)))'"
     assert daemon.post("/ann/", cores.encode()).json["code"] == 1
+
+
+def test_litestream_has_mounts_in_which_no_link_of_an_app_is_followed(tmp_path: Path) -> None:
+    """On a new machine, too, where no tenant has a folder when litestream starts."""
+    daemon = Daemon(tmp_path, config().replace("storage: {interval: 0}", "storage: {mode: litestream}")).start()
+    try:
+        assert daemon.get("/ann/one/up").status == 200
+        mounts = Path(f"/proc/{litestream_of(daemon.data)}/mountinfo").read_text().splitlines()
+        assert [line for line in mounts if f" {daemon.data}/tenants " in line and "nosymfollow" in line]
+        assert "nosymfollow" not in Path(f"/proc/{daemon.pid}/mountinfo").read_text()
+    finally:
+        assert daemon.stop() == 0

@@ -283,9 +283,9 @@ class DataLock:
         """Lock the folder. Returns the descriptor and the folder's inode."""
         folder = self._data / ".flyatc"
         try:
-            durable_files.make_folder(folder)
-            durable_files.make_folder_private(folder)
-            durable_files.make_folder_private(self._data / "tenants")
+            for one in (folder, self._data / "tenants"):
+                durable_files.make_folder(one)
+                durable_files.make_folder_private(one)
             file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise FlyatcError(

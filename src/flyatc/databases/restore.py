@@ -119,10 +119,15 @@ async def ask(database: Database, streamed: LastStreamed) -> tuple[There, Pointe
             return Streamed(), pointer
         if pointer is not None:
             return Current(pointer.link), pointer
-        strays = tuple(await database.remote.snapshots())
-        return Nothing(strays, *((current.began, current.owner) if current is not None else (0, 0))), None
+        return await nothing(database, current), None
     except StoreUnavailable as error:
         return Unknown(str(error)), None
+
+
+async def nothing(database: Database, current: remote.Current | None) -> Nothing:
+    """Return what the store has without a pointer to it. ``current``: as it was before it was taken over."""
+    strays = tuple(await database.remote.snapshots())
+    return Nothing(strays, *((current.began, current.owner) if current is not None else (0, 0)))
 
 
 async def _has_all(database: Database, pointer: Pointer | None, streamed: LastStreamed) -> bool:
@@ -167,16 +172,23 @@ async def _adopted(survey: Survey, place: Path, tools: Workers) -> Survey:
     """Carry out Adopt; return the new survey. Raises RestoreRefused; StoreUnavailable, OSError."""
     if not isinstance(survey.plan, Adopt):
         return survey
-    database, decided = survey.database, survey.plan
+    return Survey(survey.database, *await adopt(survey.database, survey.plan, place, tools))
+
+
+async def adopt(
+    database: Database, decided: Adopt, place: Path, tools: Workers
+) -> tuple[Restore | Keep | Create, Pointer | None, Path | None]:
+    """Publish the first complete snapshot of those that were never named; return the plan that is left, with the
+    pointer and the file to put in place. Raises RestoreRefused; StoreUnavailable, OSError."""
     async with tools.restores:
         found = await transfer.adopt_unpublished(
             database, decided.keys, place / f"{segment_of(database.name)}~new", tools
         )
     if found is None:
         database.log_event("warning", "the first save cannot be recovered", reason=decided.otherwise.reason)
-        return Survey(database, decided.otherwise, None)
+        return decided.otherwise, None, None
     pointer, raw = found
-    return Survey(database, Restore(f"{decided.reason}: {manifest.version(pointer.key)} is complete"), pointer, raw)
+    return Restore(f"{decided.reason}: {manifest.version(pointer.key)} is complete"), pointer, raw
 
 
 async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:

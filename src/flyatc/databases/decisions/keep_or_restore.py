@@ -128,25 +128,41 @@ def _store_has_nothing(here: Here, entry: Entry, there: Nothing, touched: bool, 
     if here is not Here.ABSENT:
         if fault := _fault(here, entry):
             return Refuse(fault)
-        if not sole and entry.base is None and there.explained and _later(there.strays, entry):
-            reason = "another machine took over since, and its first save was cut off before current.json named it"
-            kept = Keep("the first save of the machine which took over is not complete", verify=here is Here.SQLITE)
-            return Adopt(reason, there.newest_first, kept)
+        if adopted := cut_off_save(here, entry, there, sole):
+            return adopted
         lost = entry.base is not None
         reason = LOST if lost else "it was never saved yet"
         return Keep(reason, verify=here is Here.SQLITE and (entry.in_use or (touched and lost)), lost=lost)
-    if there.strays and there.explained and entry.base is None:
-        reason = "the first save was cut off before current.json named it"
-        return Adopt(reason, there.newest_first, Create(f"{reason}, and no snapshot is complete"))
+    if adopted := cut_off_save(here, entry, there, sole):
+        return adopted
     if there.strays:
-        newest = version(max(there.strays))
-        return Refuse(f"the store has snapshots but no current.json: restore one (the newest is --version {newest})")
+        return refuse_strays(there)
     if known := _known(entry):
         return Refuse(
             f"version {version(known.key)} was saved once, and now it is neither here nor in the store. Is it the "
             "right store? To start anew, remove .flyatc/databases.json from the tenant's folder"
         )
     return Create("it is new: neither the store nor this machine has it")
+
+
+def cut_off_save(here: Here, entry: Entry, there: Nothing, sole: bool) -> Adopt | None:
+    """Return the plan if the first save, here or on a machine that took over since, was cut off before current.json
+    named it."""
+    if entry.base is not None or not there.strays or not there.explained:
+        return None
+    if here is Here.ABSENT:
+        reason = "the first save was cut off before current.json named it"
+        return Adopt(reason, there.newest_first, Create(f"{reason}, and no snapshot is complete"))
+    if sole or not _later(there.strays, entry):
+        return None
+    reason = "another machine took over since, and its first save was cut off before current.json named it"
+    kept = Keep("the first save of the machine which took over is not complete", verify=here is Here.SQLITE)
+    return Adopt(reason, there.newest_first, kept)
+
+
+def refuse_strays(there: Nothing) -> Refuse:
+    newest = version(max(there.strays))
+    return Refuse(f"the store has snapshots but no current.json: restore one (the newest is --version {newest})")
 
 
 def _store_has(link: Link, here: Here, entry: Entry, touched: bool, sole: bool) -> Plan:

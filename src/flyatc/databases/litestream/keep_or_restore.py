@@ -7,7 +7,18 @@ litestream reports the same for a replica that lost its first file as for none. 
 
 from dataclasses import dataclass
 
-from flyatc.databases.decisions.keep_or_restore import LOST, Create, Here, Keep, Refuse, Restore
+from flyatc.databases.decisions.keep_or_restore import (
+    LOST,
+    Adopt,
+    Create,
+    Here,
+    Keep,
+    Nothing,
+    Refuse,
+    Restore,
+    cut_off_save,
+    refuse_strays,
+)
 from flyatc.databases.litestream.replica_layout import Line, Lines, folder
 from flyatc.databases.manifest import Entry, Link, Position, version
 
@@ -41,7 +52,7 @@ class RestoreSnapshotOrLine:
     outdated: bool = False
 
 
-Plan = Keep | RestoreLine | RestoreSnapshotOrLine | Restore | Create | Refuse
+Plan = Keep | RestoreLine | RestoreSnapshotOrLine | Restore | Create | Adopt | Refuse
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class PlanInput:
     sole: bool
     lines: Lines
     saved: Saved | None
-    strays: tuple[str, ...]  # snapshots without a current.json
+    nothing: Nothing  # the snapshots without a current.json, where the store has nothing else
     current: int  # the line that this machine writes
     written: int | None = None
 
@@ -176,13 +187,16 @@ def _restore_newest(found: Newest, reason: str, *, outdated: bool = False) -> Pl
 
 def _plan_for_empty_store(asked: PlanInput) -> Plan:
     entry = asked.entry
+    if not (entry.txid or entry.saved_at is not None):
+        adopted = cut_off_save(asked.here, entry, asked.nothing, asked.sole)
+        if adopted is not None:
+            return adopted
     if asked.here is not Here.ABSENT:
         lost = _was_saved(entry)
         reason = LOST if lost else "it was never streamed yet"
         return Keep(reason, verify=asked.here is Here.SQLITE and (entry.in_use or (asked.touched and lost)), lost=lost)
-    if asked.strays:
-        newest = version(max(asked.strays))
-        return Refuse(f"the store has snapshots but no current.json: restore one (the newest is --version {newest})")
+    if asked.nothing.strays:
+        return refuse_strays(asked.nothing)
     if _was_saved(entry):
         return Refuse(
             "it was in the store once, and now it is neither here nor there. Is it the right store? To start anew, "

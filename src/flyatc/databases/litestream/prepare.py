@@ -5,7 +5,7 @@ attach: from then on every transaction of the app goes to the store.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -16,7 +16,7 @@ from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, restore
 from flyatc.databases.database import Database, unused_if_cut_short
-from flyatc.databases.decisions.keep_or_restore import Create, Keep, Restore
+from flyatc.databases.decisions.keep_or_restore import Adopt, Create, Keep, Nothing, Restore
 from flyatc.databases.decisions.restore_failures import Cause
 from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
@@ -42,6 +42,7 @@ class Survey:
     pointer: Pointer | None  # of the newest snapshot, if there is one
     renewal: int  # of the line that this machine writes
     marked: bool  # current.json says that it is streamed
+    adopted: Path | None = None  # the file to put in place
 
 
 async def make_whole(
@@ -56,6 +57,7 @@ async def make_whole(
     restore.raise_refusals((one.database, one.plan) for one in surveys)
     async with unused_if_cut_short(databases, record):
         async with context.tools.workplace(tenant.data / ".flyatc", "restore") as place:
+            surveys = await tasks.every((_adopted(one, place, context) for one in surveys), "adopt")
             arrivals = (_prepare(one, seeds, place, context) for one in surveys)
             await restore.put_all(tenant, arrivals, lambda found: _settle(surveys, found, record, context))
         if (missing := await begun) is not None:
@@ -113,7 +115,7 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
         sole=database.lease.last_writer(database.entry.epoch),
         lines=found,
         saved=await saved_of(database, current, context),
-        strays=() if pointer is not None or found.found else tuple(await database.remote.snapshots()),
+        nothing=Nothing() if pointer is not None or found.found else await restore.nothing(database, current),
         current=database.lease.line_epoch,
         written=await written(database.path, context),
     )
@@ -154,6 +156,15 @@ async def saved_of(database: Database, current: Current | None, context: Litestr
 # --- prepare ---
 
 
+async def _adopted(survey: Survey, place: Path, context: LitestreamContext) -> Survey:
+    """Carry out Adopt; return the new survey. Raises RestoreRefused; StoreUnavailable, OSError."""
+    if not isinstance(survey.plan, Adopt):
+        return survey
+    decided, pointer, file = await restore.adopt(survey.database, survey.plan, place, context.tools)
+    marked = survey.marked and file is None  # the pointer that was written is not marked
+    return replace(survey, plan=decided, pointer=pointer, marked=marked, adopted=file)
+
+
 async def _prepare(survey: Survey, seeds: Seeds, place: Path, context: LitestreamContext) -> Restored | None:
     """Return the file to put in place; None: the local file stays. Raises RestoreRefused."""
     database, pointer, tools = survey.database, survey.pointer, context.tools
@@ -164,6 +175,9 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, context: Litestrea
             return await bring(database, line, None, place, context, silent, pointer)
         case RestoreSnapshotOrLine(line=line) if pointer is not None:
             return await _bring_either(database, line, pointer, place, context)
+        case Restore() if pointer is not None and survey.adopted is not None:
+            version = manifest.version(pointer.key)
+            return Restored(survey.adopted, "restored", version, pointer.size, monotonic())
         case Restore() if pointer is not None:
             return await restore.bring(database, pointer.key, pointer, place, tools, silent)
         case Create():
