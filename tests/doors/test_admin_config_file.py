@@ -213,8 +213,9 @@ def test_a_deleted_data_folder_is_not_made_again(file: ConfigFile) -> None:
 
 
 @pytest.fixture
-def unprivileged() -> Iterator[Path]:
+def unprivileged(file: ConfigFile) -> Iterator[Path]:
     """A folder of a user who is not root, and this process as that user."""
+    save(file, OTHER)  # and import what that needs: Python's own files may be closed to the other user
     with tempfile.TemporaryDirectory() as name:
         root = os.geteuid() == 0
         if root:
