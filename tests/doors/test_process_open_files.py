@@ -12,6 +12,7 @@ import pytest
 
 from flyatc.databases import find_databases
 from flyatc.databases.find_databases import FolderScan
+from flyatc.kit import durable_files
 from flyatc.process import open_files
 
 HOLD = """
@@ -53,7 +54,7 @@ def test_what_is_open_for_writing_is_found_once_and_what_is_only_read_is_not(tmp
     ) as pid:
         found = {one.path: one for one in open_files.read_open_files([pid, 1 << 22])}
     assert set(found) == {str(written), str(log)}
-    assert found[str(written)].identity == find_databases.identity_of(written)
+    assert found[str(written)].identity == durable_files.inode_of(written)
 
 
 def test_the_file_is_the_same_under_another_name_and_is_opened_by_its_handle(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_the_file_is_the_same_under_another_name_and_is_opened_by_its_handle(tmp
     link.symlink_to(path)
     with holding(f"open('{link}', 'r+')") as pid:
         (found,) = open_files.read_open_files([pid])
-        assert found.identity == find_databases.identity_of(path)
+        assert found.identity == durable_files.inode_of(path)
         assert find_databases.is_database(found.handle)
 
 

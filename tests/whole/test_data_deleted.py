@@ -195,16 +195,22 @@ def saved(daemon: Daemon) -> None:
     assert daemon.cli("backup", "ann/one").returncode == 0
 
 
-@pytest.mark.parametrize(("mode", "part"), [("snapshot", ""), ("litestream", ""), ("snapshot", "tenants/ann/one")])
-def test_an_older_copy_put_in_place_below_a_running_daemon_never_replaces_what_was_saved(
-    streamed_or_not: Daemon, tmp_path: Path, part: str
-) -> None:
-    daemon = streamed_or_not
+def outdated_copy(daemon: Daemon, part: str, tmp_path: Path) -> Path:
+    """Return a copy of a part of the data folder, with one row; another one is saved since."""
     assert added(daemon) == 1
     saved(daemon)
     older = copied(data(daemon) / part, tmp_path)
     assert added(daemon) == 2
     saved(daemon)
+    return older
+
+
+@pytest.mark.parametrize(("mode", "part"), [("snapshot", ""), ("litestream", ""), ("snapshot", "tenants/ann/one")])
+def test_an_older_copy_put_in_place_below_a_running_daemon_never_replaces_what_was_saved(
+    streamed_or_not: Daemon, tmp_path: Path, part: str
+) -> None:
+    daemon = streamed_or_not
+    older = outdated_copy(daemon, part, tmp_path)
     pid = daemon.status("ann/one")["pid"]
     replace(data(daemon) / part, older)
     daemon.until_reported("the folder of a running app was deleted: it is killed")
@@ -217,11 +223,7 @@ def test_an_older_copy_put_in_place_below_a_running_daemon_never_replaces_what_w
 @pytest.mark.parametrize("mode", ["snapshot"])
 def test_an_older_copy_is_not_saved_by_a_stop_before_it_is_noticed(streamed_or_not: Daemon, tmp_path: Path) -> None:
     daemon = streamed_or_not
-    assert added(daemon) == 1
-    saved(daemon)
-    older = copied(data(daemon) / "tenants/ann/one", tmp_path)
-    assert added(daemon) == 2
-    saved(daemon)
+    older = outdated_copy(daemon, "tenants/ann/one", tmp_path)
     daemon.signal(signal.SIGSTOP)
     replace(data(daemon) / "tenants/ann/one", older)
     daemon.signal(signal.SIGTERM)

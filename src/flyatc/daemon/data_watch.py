@@ -18,8 +18,9 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import database_patterns, find_databases
 from flyatc.databases.databases_in_use import HeldDatabases
 from flyatc.databases.decisions import alarms
-from flyatc.databases.find_databases import FolderScan, Identity
+from flyatc.databases.find_databases import FolderScan
 from flyatc.kit import tasks
+from flyatc.kit.durable_files import Inode, inode_of
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import open_files
@@ -47,7 +48,7 @@ class _Seen:
     those that the command or environment names, if the ones to be saved are missing."""
 
     open: list[tuple[OpenFile, float]]
-    named: list[tuple[str, Identity, float]]
+    named: list[tuple[str, Inode, float]]
     missing: list[str]
     beside: list[str]
     unlisted: list[str]
@@ -59,8 +60,8 @@ class OpenDatabases:
 
     def __init__(self, log: Log, held: HeldDatabases, skipped: Collection[Path], *, saves: bool) -> None:
         self.log, self.held, self.skipped, self.saves = log, held, skipped, saves
-        self._uses: dict[Identity, dict[str, _Use]] = {}
-        self._kinds: dict[Identity, bool] = {}
+        self._uses: dict[Inode, dict[str, _Use]] = {}
+        self._kinds: dict[Inode, bool] = {}
 
     def databases(self, files: Iterable[OpenFile]) -> list[OpenFile]:
         """Return the files that are databases. In a thread. What flyatc may have open itself is not opened again: see
@@ -68,7 +69,7 @@ class OpenDatabases:
         files = list(files)
         if any(one.identity not in self._kinds for one in files):
             for path in self.held.paths():
-                if (identity := find_databases.identity_of(path)) is not None:
+                if (identity := inode_of(path)) is not None:
                     self._kinds[identity] = True
         return [one for one in files if self._is_database(one)]
 
@@ -82,7 +83,7 @@ class OpenDatabases:
                 return False
         return self._kinds[one.identity]
 
-    def add(self, identity: Identity, use: _Use, changed: float) -> _Use | None:
+    def add(self, identity: Inode, use: _Use, changed: float) -> _Use | None:
         """Note that a tenant has a database open. Return another tenant's use of the same file, if it was written since
         one of them started: a reference database that is only read may be shared."""
         uses = self._uses.setdefault(identity, {})
@@ -206,19 +207,19 @@ class DataWatch:
             opened = self._files.databases(open_files.read_open_files(child.members()))
         dated = [(one, max(find_databases.known(one.changed), find_databases.changed(one.path))) for one in opened]
         missing = [name for name in self._tenant.app.databases if not _is_filled(data / name)]
-        named: list[tuple[str, Identity, float]] = []
+        named: list[tuple[str, Inode, float]] = []
         beside: list[str] = []
         if missing and child is not None and all(one.path.startswith(f"{data.resolve()}/") for one in opened):
             named = self._named(child)
             beside = [path for path, _, _ in named] or self._in_directory()
         return _Seen(dated, named, missing, beside, self._folder.look(names).names)
 
-    def _named(self, child: RunningChild) -> list[tuple[str, Identity, float]]:
+    def _named(self, child: RunningChild) -> list[tuple[str, Inode, float]]:
         """Return the databases that its command or environment names, and that were written since the start: an app
         may open its database for the time of a request only."""
         found = []
         for path in sorted({path for word in child.words for path in _PATH.findall(word)}):
-            changed, identity = find_databases.changed(path), find_databases.identity_of(Path(path))
+            changed, identity = find_databases.changed(path), inode_of(Path(path))
             if changed >= self._began and identity is not None and self._is_outside(Path(path)):
                 found.append((path, identity, changed))
         return found

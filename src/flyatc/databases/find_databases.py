@@ -13,12 +13,11 @@ from pathlib import Path
 from time import time
 
 from flyatc.databases.local_files import BESIDE, HEADER
+from flyatc.kit.durable_files import Inode, inode_of
 
 MOST = 2000  # files and folders examined in one look
 DEEPEST = 6  # levels of folders
 AHEAD = 60.0  # s; the clock of a file server may be ahead by as much
-
-Identity = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class FolderScan:
 
     def __init__(self, folder: Path, skip: Callable[[str], bool] = lambda name: False) -> None:
         self._folder, self._skip = folder, skip
-        self._others: set[Identity] = set()
+        self._others: set[Inode] = set()
 
     def look(self, known: Collection[str] = (), *, since: float = 0.0) -> Found:
         """Return the databases but for ``known``, which are changed after ``since`` (Unix time)."""
-        ours = {identity for name in known if (identity := identity_of(self._folder / name)) is not None}
+        ours = {identity for name in known if (identity := inode_of(self._folder / name)) is not None}
         names: list[str] = []
         left = MOST
         for name, entry in self._walk():
@@ -69,7 +68,7 @@ class FolderScan:
                 elif not entry.name.endswith(BESIDE):
                     yield name, entry
 
-    def _is_database(self, entry: os.DirEntry[str], ours: Collection[Identity], since: float) -> bool:
+    def _is_database(self, entry: os.DirEntry[str], ours: Collection[Inode], since: float) -> bool:
         try:
             seen = entry.stat(follow_symlinks=False)
             identity = (seen.st_dev, seen.st_ino)
@@ -95,14 +94,6 @@ def is_database(path: str) -> bool:
         return os.read(file, len(HEADER)) == HEADER
     finally:
         os.close(file)
-
-
-def identity_of(path: Path) -> Identity | None:
-    try:
-        seen = path.stat()
-    except OSError:
-        return None
-    return seen.st_dev, seen.st_ino
 
 
 def changed(path: str) -> float:

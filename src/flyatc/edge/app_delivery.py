@@ -124,14 +124,9 @@ class AppDelivery:
         return self._keep_packed(known, coding, body, self.encoders.whole(coding, body, jitter=0))
 
     async def _pack(self, known: File, coding: Coding, body: bytes) -> None:
-        encoder, parts = self.encoders.stream(coding, flushes=False, jitter=0), []
         try:
-            for made in encoder.slices(body):
-                parts.append(made)
-                await asyncio.sleep(0)
-            self._keep_packed(known, coding, body, b"".join([*parts, encoder.finish()]))
+            self._keep_packed(known, coding, body, await self._in_slices(coding, body, jitter=0))
         finally:
-            self.encoders.release(encoder)
             self._encoding.discard(known)
 
     def _keep_packed(self, known: File, coding: Coding, body: bytes, made: bytes) -> bytes | None:
@@ -141,15 +136,22 @@ class AppDelivery:
         return made if worth else None
 
     async def _press(self, entry: Entry, coding: Coding) -> None:
-        encoder, parts = self.encoders.stream(coding, flushes=False, jitter=self.jitter), []
         try:
-            for made in encoder.slices(entry.answer.body):
+            made = await self._in_slices(coding, entry.answer.body, jitter=self.jitter)
+            self.keep_form(entry, coding, Form(b"", made))
+        finally:
+            self._encoding.discard((entry, coding))
+
+    async def _in_slices(self, coding: Coding, body: bytes, *, jitter: int) -> bytes:
+        """Encode a body, one slice per turn of the loop."""
+        encoder, parts = self.encoders.stream(coding, flushes=False, jitter=jitter), []
+        try:
+            for made in encoder.slices(body):
                 parts.append(made)
                 await asyncio.sleep(0)
-            self.keep_form(entry, coding, Form(b"", b"".join([*parts, encoder.finish()])))
+            return b"".join([*parts, encoder.finish()])
         finally:
             self.encoders.release(encoder)
-            self._encoding.discard((entry, coding))
 
 
 class AppDeliveries:

@@ -9,10 +9,11 @@ from pathlib import Path
 Inode = tuple[int, int]  # device, number
 
 
-def inode_of(folder: Path) -> Inode | None:
-    """Return what tells a folder from another one at the same path; None: there is none."""
+def inode_of(path: Path) -> Inode | None:
+    """Return what tells a file or folder from another one at the same path, and is the same by each path to it; None:
+    there is none."""
     try:
-        found = folder.stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

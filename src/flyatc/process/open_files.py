@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flyatc.kit.durable_files import Inode
 from flyatc.process import proc
 
 MOST = 20_000  # descriptors read in one look
 ACCESS_MODE = os.O_ACCMODE
 BESIDE = ("-wal", "-shm", "-journal")  # files of SQLite beside a database
-
-Identity = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,14 @@ class OpenFile:
 
     path: str
     handle: str
-    identity: Identity
+    identity: Inode
     changed: float  # Unix time
 
 
 def read_open_files(pids: Iterable[int]) -> list[OpenFile]:
     """Return the regular files open for writing, each once, without those that SQLite keeps beside a database. What may
     not be read is left out."""
-    found: dict[Identity, OpenFile] = {}
+    found: dict[Inode, OpenFile] = {}
     left = MOST
     for pid in pids:
         folder = proc.PROC / str(pid) / "fd"
